@@ -1,0 +1,23 @@
+//! Compiles `proto/` with a compiler written in Rust, so that no protoc is needed; it never reaches outside this folder.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+/// The files to compile; what they import is found from them.
+const FILES: [&str; 2] = ["proto/tradelane/v1/event_service.proto", "proto/tradelane/v1/node_service.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        // These messages carry event bytes that must pass through unchanged: hand-written types hold them raw.
+        .extern_path(".tradelane.v1.SignedEvent", "crate::wire::SignedEvent")
+        .extern_path(".tradelane.v1.PublishRequest", "crate::wire::PublishRequest")
+        .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .bytes(".tradelane.v1")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The commands of the program: client commands, development PKI, demo. It never opens a node's data but by the rooms that own it.

@@ -1,0 +1,1 @@
+//! Identifiers of freight: canonical forms and check digits.

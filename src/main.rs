@@ -1,0 +1,3 @@
+//! The `tradelane` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! THE WRITE DOOR: parse, validate, authorise, route, append. It never stores anything itself.
