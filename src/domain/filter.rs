@@ -3,6 +3,8 @@
 
 use super::{HeaderRef, SpiffeId, term::TermHash};
 
+pub use super::bindings::{NoBindings, PartyBindings, SubjectKey};
+
 /// At most so many filters stand in one list.
 pub const FILTERS_MAX: usize = 16;
 /// At most so many values stand in one field of a filter.
@@ -125,23 +127,6 @@ pub struct MatchContext<'a> {
     pub caller: &'a str,
     /// Which subjects an association in force ties to a participant.
     pub bindings: &'a dyn PartyBindings,
-}
-
-/// Which participants associations in force bind to which subjects. The associations view knows; tests and the publish door without it
-/// use [`NoBindings`].
-pub trait PartyBindings: Send + Sync {
-    /// Whether an association in force makes the participant a party of the subject.
-    fn is_bound(&self, participant: &str, kind: u8, value: &str, issuer: &str) -> bool;
-}
-
-/// Nobody is bound to anything.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoBindings;
-
-impl PartyBindings for NoBindings {
-    fn is_bound(&self, _: &str, _: u8, _: &str, _: &str) -> bool {
-        false
-    }
 }
 
 /// Which terms a matching event must have: an OR-list (one entry a filter) of AND-lists of OR-lists. An inner empty AND-list means that

@@ -1,6 +1,7 @@
 //! The exchange's own words as types: names, positions, the routing header and the one predicate over it. Pure: it never does I/O,
 //! reads a clock, or knows protobuf, TLS or storage.
 
+pub mod bindings;
 pub mod event_id;
 pub mod filter;
 pub mod freight;

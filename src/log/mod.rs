@@ -1,8 +1,10 @@
 //! THE TRUTH: the log of events. Everything else follows it with a cursor. It never decodes an event's protobuf, and never shows what is
 //! not durable.
 
+pub mod acknowledged;
 pub mod contract;
 
+pub use acknowledged::LastAcknowledged;
 pub use contract::{
     AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts, Record, Refusal,
     Verdict,
