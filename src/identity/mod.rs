@@ -5,6 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::domain::SpiffeId;
 
+pub mod certificate;
+pub mod dev_pki;
 pub mod policy;
 
 pub use policy::{Access, Action, Narrowing, Policy, Rights};
