@@ -99,6 +99,16 @@ pub enum Refusal {
         /// The retraction.
         by: EventId,
     },
+    /// The union of the revision's routing terms with those of all that it revises has grown beyond what one record may hold.
+    #[error(
+        "the revision's routing header would take {bytes} bytes with its predecessors' terms, above the limit of {bytes_max}"
+    )]
+    RevisionTooLarge {
+        /// What it would take.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
 }
 
 /// What became of one event of a batch.
@@ -118,6 +128,14 @@ pub enum AppendError {
     /// The queue of appends is full; nothing was stored.
     #[error("the log's queue is full")]
     Overloaded,
+    /// The batch holds more bytes (or more events) than one commit may; nothing was stored.
+    #[error("the batch takes {bytes} bytes, above the limit of {bytes_max}")]
+    BatchTooLarge {
+        /// What it takes, headers and unions of revisions included.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// Free space is below the limit; nothing was stored.
     #[error("the disk has {free_bytes} bytes left, below the limit of {limit_bytes}")]
     DiskFull {
