@@ -1,0 +1,154 @@
+//! Page tokens: where a list goes on, sealed so that nobody can read it, alter it, or use it with another request. A token never tells
+//! its holder anything: a place of the log in the clear would show how many events lie between those that she may see.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ring::{
+    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    digest,
+};
+
+use crate::clock::Clock;
+
+/// The longest token in bytes that is looked at; what this program gives out is far shorter.
+pub const TOKEN_BYTES_MAX: usize = 512;
+
+/// The first byte of a sealed token's content; another version is refused, and the caller begins again.
+const VERSION: u8 = 1;
+
+/// Seals and opens page tokens. The key lives as long as the process: after a restart a caller begins her list again.
+pub struct PageTokens {
+    key: LessSafeKey,
+    next_nonce: AtomicU64,
+}
+
+/// The token is not one that this process gave out for this request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be the next_page_token of the answer before, with the rest of the request as it was then")]
+pub struct TokenInvalid;
+
+/// What a token is bound to: everything of a request but its token, digested. Two requests with the same binding may share tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenBinding([u8; 32]);
+
+impl TokenBinding {
+    /// Digests the parts (the call, the caller, the log's epoch, the encoded request without its token), told apart by their lengths.
+    #[must_use]
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in parts {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Self(bytes)
+    }
+}
+
+impl PageTokens {
+    /// A fresh key.
+    #[must_use]
+    pub fn new(clock: &dyn Clock) -> Self {
+        // Each id of version 7 holds 74 random bits (RFC 9562, section 5.7), so four of them hold more than the 256 of the key.
+        let mut seed = Vec::with_capacity(64);
+        for _ in 0..4 {
+            seed.extend_from_slice(clock.fresh_uuid().as_bytes());
+        }
+        let secret = digest::digest(&digest::SHA256, &seed);
+        let key = UnboundKey::new(&CHACHA20_POLY1305, secret.as_ref()).expect("a SHA-256 digest has the key's length");
+        Self { key: LessSafeKey::new(key), next_nonce: AtomicU64::new(0) }
+    }
+
+    /// The token for some content.
+    #[must_use]
+    pub fn seal(&self, binding: &TokenBinding, content: &[u8]) -> String {
+        let mut nonce = [0; NONCE_LEN];
+        // Counted, so that no nonce is ever used twice with one key.
+        nonce[..8].copy_from_slice(&self.next_nonce.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        let mut sealed = Vec::with_capacity(1 + content.len() + CHACHA20_POLY1305.tag_len());
+        sealed.push(VERSION);
+        sealed.extend_from_slice(content);
+        self.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(binding.0), &mut sealed)
+            .expect("a token is far shorter than the cipher's limit");
+        hexadecimal(&nonce[..8]) + &hexadecimal(&sealed)
+    }
+
+    /// The content of a token.
+    ///
+    /// # Errors
+    /// It was altered, belongs to another request or caller, or comes from before a restart.
+    pub fn open(&self, binding: &TokenBinding, token: &str) -> Result<Vec<u8>, TokenInvalid> {
+        let bytes = from_hexadecimal(token).ok_or(TokenInvalid)?;
+        let (counter, sealed) = bytes.split_at_checked(8).ok_or(TokenInvalid)?;
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..8].copy_from_slice(counter);
+        let mut sealed = sealed.to_vec();
+        let content = self
+            .key
+            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(binding.0), &mut sealed)
+            .map_err(|_| TokenInvalid)?;
+        match content.split_first() {
+            Some((&VERSION, rest)) => Ok(rest.to_vec()),
+            _ => Err(TokenInvalid),
+        }
+    }
+}
+
+impl std::fmt::Debug for PageTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PageTokens")
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
+    if text.len() > TOKEN_BYTES_MAX || text.len() % 2 != 0 {
+        return None;
+    }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    text.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn a_token_opens_only_unaltered_and_for_its_own_request() {
+        let tokens = PageTokens::new(&SystemClock);
+        let binding = TokenBinding::of(&[b"ListEvents", b"caller"]);
+        let token = tokens.seal(&binding, b"content");
+        assert_eq!(tokens.open(&binding, &token).as_deref(), Ok(&b"content"[..]));
+        assert_eq!(tokens.open(&TokenBinding::of(&[b"ListEventsc", b"aller"]), &token), Err(TokenInvalid));
+        assert_eq!(PageTokens::new(&SystemClock).open(&binding, &token), Err(TokenInvalid));
+        for at in 0..token.len() {
+            let mut altered = token.clone().into_bytes();
+            altered[at] = if altered[at] == b'0' { b'1' } else { b'0' };
+            let altered = String::from_utf8(altered).expect("still digits");
+            assert_eq!(tokens.open(&binding, &altered), Err(TokenInvalid), "byte {at} altered");
+        }
+        for wrong in ["", "zz", "0", "00", &token[..token.len() - 2], &"0".repeat(TOKEN_BYTES_MAX + 2)] {
+            assert_eq!(tokens.open(&binding, wrong), Err(TokenInvalid), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn equal_contents_make_different_tokens_that_hide_them() {
+        let tokens = PageTokens::new(&SystemClock);
+        let binding = TokenBinding::of(&[]);
+        let (first, second) = (tokens.seal(&binding, b"content"), tokens.seal(&binding, b"content"));
+        assert_ne!(first, second);
+        assert!(!first.contains(&hexadecimal(b"content")));
+    }
+}
