@@ -273,6 +273,13 @@ pub trait TermIndex: Send + Sync + 'static {
     /// About how many places a term has: what a planner compares.
     fn estimate(&self, term: TermHash) -> u64;
 
-    /// Empties the index, so that it can be built anew from the beginning of the log.
-    fn clear(&self) -> BoxFuture<'static, Result<(), LogError>>;
+    /// Opens an empty index beside this one, its next generation, to be filled from the beginning of the log while this one still answers.
+    /// What an earlier next generation left behind that was never put in place is dropped: after a restart this one answers, alone.
+    fn open_next(&self) -> BoxFuture<'static, Result<Arc<dyn TermIndex>, LogError>>;
+
+    /// Puts what the next generation holds in the place of what this index holds, at once and durably, and drops the old. From then on
+    /// this index answers and is added to as before; the handle of the next generation is used no more.
+    ///
+    /// Answers an error where there is no next generation.
+    fn replace_by_next(&self) -> BoxFuture<'static, Result<(), LogError>>;
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use futures::future::{BoxFuture, FutureExt, ready};
@@ -15,9 +15,12 @@ use crate::{
 
 /// Terms and their places.
 #[derive(Debug, Default)]
-pub struct MemoryTerms(Mutex<Held>);
+pub struct MemoryTerms {
+    held: Arc<Mutex<Held>>,
+    next: Arc<Mutex<Option<Arc<MemoryTerms>>>>,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Held {
     places: BTreeMap<TermHash, BTreeSet<Sequence>>,
     through: Sequence,
@@ -25,7 +28,7 @@ struct Held {
 
 impl TermIndex for MemoryTerms {
     fn add(&self, entries: Vec<(TermHash, Sequence)>, through: Sequence) -> BoxFuture<'static, Result<(), LogError>> {
-        let mut held = self.0.lock().expect("no test panics while it holds this");
+        let mut held = self.held.lock().expect("no test panics while it holds this");
         for (term, sequence) in entries {
             held.places.entry(term).or_default().insert(sequence);
         }
@@ -34,7 +37,7 @@ impl TermIndex for MemoryTerms {
     }
 
     fn complete_through(&self) -> Sequence {
-        self.0.lock().expect("no test panics while it holds this").through
+        self.held.lock().expect("no test panics while it holds this").through
     }
 
     fn lookup(
@@ -45,7 +48,7 @@ impl TermIndex for MemoryTerms {
         descending: bool,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
-        let held = self.0.lock().expect("no test panics while it holds this");
+        let held = self.held.lock().expect("no test panics while it holds this");
         let mut found = Vec::new();
         if let Some(places) = held.places.get(&term).filter(|_| after < before) {
             let stretch = places.range((Bound::Excluded(after), Bound::Excluded(before))).copied();
@@ -55,12 +58,23 @@ impl TermIndex for MemoryTerms {
     }
 
     fn estimate(&self, term: TermHash) -> u64 {
-        let held = self.0.lock().expect("no test panics while it holds this");
+        let held = self.held.lock().expect("no test panics while it holds this");
         held.places.get(&term).map_or(0, |places| places.len() as u64)
     }
 
-    fn clear(&self) -> BoxFuture<'static, Result<(), LogError>> {
-        *self.0.lock().expect("no test panics while it holds this") = Held::default();
+    fn open_next(&self) -> BoxFuture<'static, Result<Arc<dyn TermIndex>, LogError>> {
+        let opened = Arc::new(Self::default());
+        *self.next.lock().expect("no test panics while it holds this") = Some(Arc::clone(&opened));
+        ready(Ok(opened as Arc<dyn TermIndex>)).boxed()
+    }
+
+    fn replace_by_next(&self) -> BoxFuture<'static, Result<(), LogError>> {
+        let next = self.next.lock().expect("no test panics while it holds this").take();
+        let Some(next) = next else {
+            return ready(Err(LogError::Storage("there is no next generation".to_owned()))).boxed();
+        };
+        let fresh = next.held.lock().expect("no test panics while it holds this").clone();
+        *self.held.lock().expect("no test panics while it holds this") = fresh;
         ready(Ok(())).boxed()
     }
 }
