@@ -1,3 +1,29 @@
-//! The `tradelane` program.
+//! The `tradelane` program: arguments, command, exit code. It never does anything else.
 
-fn main() {}
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use tradelane::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; everything else is wrong use. Where standard output is gone there is nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { cli::ExitCode::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                let _ = writeln!(io::stderr(), "tradelane: {failure}");
+            }
+            failure.code.into()
+        }
+    }
+}

@@ -1,3 +1,55 @@
-//! The commands of the program: client commands, development PKI, demo. It never opens a node's data but by the rooms that own it.
+//! The commands of the program: the node, its operators' and participants' client commands, development PKI, demo. It never opens a
+//! node's data but by the rooms that own it.
 
+use std::{future::Future, io};
+
+use clap::{Parser, Subcommand};
+
+pub mod config;
 pub mod connect;
+pub mod exit;
+
+pub use exit::{ExitCode, Failure};
+
+/// A shared logistics-information exchange: ports, carriers and customs agencies publish, subscribe to and query shipment and clearance
+/// events over mutual TLS.
+#[derive(Debug, Parser)]
+#[command(name = "tradelane", version = crate::telemetry::version(), max_term_width = 100, subcommand_required = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands. Each has its own module, with its arguments and a function that runs it.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check or show a node's settings.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// With the exit code and the words for the user.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
+        }
+    }
+}
+
+/// Runs a command that waits for things: on all cores, with worker threads that a person finds in `top`.
+///
+/// # Errors
+/// The command's own, or the threads cannot be started.
+pub fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tradelane")
+        .build()
+        .map_err(|error| Failure::new(ExitCode::Failure, format_args!("cannot start threads: {error}")))?
+        .block_on(future)
+}

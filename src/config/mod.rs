@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use crate::telemetry::LogForm;
 use read::Reader;
 pub use settings::{Problem, Setting, Settings, Source, Value};
 
@@ -96,18 +97,7 @@ pub struct TelemetryConfig {
     /// Tracing directives.
     pub log: String,
     /// How log lines look.
-    pub log_format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Pretty where standard error is a terminal, JSON otherwise.
-    Auto,
-    /// For people.
-    Pretty,
-    /// For machines.
-    Json,
+    pub log_format: LogForm,
 }
 
 /// Where settings come from besides the defaults.
@@ -201,10 +191,10 @@ impl Config {
                 reflection: reader.boolean("api.reflection"),
             },
             telemetry: TelemetryConfig {
-                log: reader.text("telemetry.log"),
+                log: reader.log_directives("telemetry.log"),
                 log_format: reader.one_of(
                     "telemetry.log_format",
-                    &[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
+                    &[("auto", LogForm::Auto), ("pretty", LogForm::Pretty), ("json", LogForm::Json)],
                 ),
             },
         }

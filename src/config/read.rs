@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tracing_subscriber::EnvFilter;
+
 use super::{
     settings::{Problem, Setting, Settings, Value},
     units::{parse_duration, parse_size_bytes},
@@ -49,6 +51,15 @@ impl<'a> Reader<'a> {
         match u32::try_from(number) {
             Ok(number) if number != 0 => number,
             _ => self.problem(key, 1, &format!("must be from 1 to {}", u32::MAX)),
+        }
+    }
+
+    /// Directives of `tracing`.
+    pub(super) fn log_directives(&self, key: &'static str) -> String {
+        let text = self.text(key);
+        match EnvFilter::try_new(&text) {
+            Ok(_) => text,
+            Err(error) => self.problem(key, text, &format!("cannot be read: {error}")),
         }
     }
 
