@@ -1,7 +1,21 @@
 //! The routing header: what filters, grants, indexes and views' door-keepers know of an event, parsed once at the publish door and stored
 //! beside the event's bytes. It never holds what only a view needs (masses, reasons, texts), and matching it never opens protobuf.
 
-use super::{EventId, SpiffeId, SpiffePattern, term::TermHash};
+mod layout;
+mod read;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+pub use read::{AudienceRef, Entries, HeaderRef, PartyRef, PlaceRef, SubjectRef};
+pub(in crate::domain) use terms::{day_of, day_term};
+pub use terms::{identity_term, origin_term, revises_term};
+
+use super::{EventId, SpiffeId, SpiffePattern};
+
+/// The longest encoded header that a log stores, in bytes. One event's header is at most about the 64 KiB of the event itself; a long
+/// chain of revisions, each with terms of its own, could grow without end, and is refused beyond this.
+pub const HEADER_BYTES_MAX: usize = 96 * 1024;
 
 /// Everything of an event that routing looks at, as a value to build and to encode. Lists are multi-valued also where an event has one
 /// value, since a revision's header is the union of its own and its predecessors' terms.
@@ -111,14 +125,8 @@ pub struct RevisionTerm {
     pub event_id: EventId,
 }
 
-/// An encoded header, read in place: matching and indexing allocate nothing.
-#[derive(Debug, Clone, Copy)]
-pub struct HeaderRef<'a> {
-    bytes: &'a [u8],
-}
-
 /// The bytes are not a header of a version that this program knows.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("routing header malformed at byte {at}")]
 pub struct HeaderMalformed {
     /// Where reading stopped.
@@ -129,65 +137,34 @@ impl RoutingHeader {
     /// The header's stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        layout::encode(self)
     }
 
     /// The stored header of a revision: the union of its predecessor's terms and its own, with the predecessor's audience, so that a
-    /// revision reaches, and is visible to, everyone whom the original reached.
+    /// revision reaches, and is visible to, everyone whom the original reached. The revision counts as resolved.
     #[must_use]
-    pub fn revising(&self, _predecessor: &RoutingHeader) -> RoutingHeader {
-        todo!()
+    pub fn revising(&self, predecessor: &RoutingHeader) -> RoutingHeader {
+        RoutingHeader {
+            publisher: self.publisher.clone(),
+            event_id: self.event_id,
+            types: union(&self.types, &predecessor.types),
+            classifiers: union(&self.classifiers, &predecessor.classifiers),
+            event_times_ns: union(&self.event_times_ns, &predecessor.event_times_ns),
+            subjects: union(&self.subjects, &predecessor.subjects),
+            places: union(&self.places, &predecessor.places),
+            parties: union(&self.parties, &predecessor.parties),
+            commodity_codes: union(&self.commodity_codes, &predecessor.commodity_codes),
+            procedures: union(&self.procedures, &predecessor.procedures),
+            modes: union(&self.modes, &predecessor.modes),
+            audience: predecessor.audience.clone(),
+            revises: self.revises,
+            revision_unresolved: false,
+        }
     }
 }
 
-impl<'a> HeaderRef<'a> {
-    /// Checks a stored header and reads it in place.
-    ///
-    /// # Errors
-    /// The bytes are cut short or of an unknown version.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, HeaderMalformed> {
-        Ok(Self { bytes })
-    }
-
-    /// The header as a value.
-    #[must_use]
-    pub fn to_owned(&self) -> RoutingHeader {
-        todo!()
-    }
-
-    /// The publisher's name.
-    #[must_use]
-    pub fn publisher(&self) -> &'a str {
-        let _ = self.bytes;
-        todo!()
-    }
-
-    /// The event's id.
-    #[must_use]
-    pub fn event_id(&self) -> EventId {
-        todo!()
-    }
-
-    /// What it revises.
-    #[must_use]
-    pub fn revises(&self) -> Option<RevisionTerm> {
-        todo!()
-    }
-
-    /// Every term of the header, for the search index and the block's fingerprint; the origin's term is the caller's to add.
-    pub fn for_each_term(&self, _each: &mut dyn FnMut(TermHash)) {
-        todo!()
-    }
-}
-
-/// The term that names one event.
-#[must_use]
-pub fn identity_term(_publisher: &str, _event_id: &EventId) -> TermHash {
-    todo!()
-}
-
-/// The term of every revision of one event.
-#[must_use]
-pub fn revises_term(_publisher: &str, _event_id: &EventId) -> TermHash {
-    todo!()
+/// The first list, then what the second has beyond it, each value once and in order.
+fn union<T: Clone + Eq + std::hash::Hash>(own: &[T], predecessor: &[T]) -> Vec<T> {
+    let mut seen = std::collections::HashSet::with_capacity(own.len() + predecessor.len());
+    own.iter().chain(predecessor).filter(|value| seen.insert(*value)).cloned().collect()
 }

@@ -111,16 +111,23 @@ impl SpiffePattern {
     /// Whether the name is the one meant, or below the prefix meant. Works on the text of a [`SpiffeId`], since the hot path has no more.
     #[must_use]
     pub fn matches(&self, id: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            None => *self.0 == *id,
-            Some(prefix) => id.len() > prefix.len() && id.starts_with(prefix),
-        }
+        pattern_matches(&self.0, id)
     }
 
     /// The name, where the pattern means exactly one.
     #[must_use]
     pub fn exact(&self) -> Option<&str> {
         (!self.0.ends_with('*')).then_some(&*self.0)
+    }
+}
+
+/// Whether a name is the one that a pattern means, or below its prefix; both as texts that were read before as [`SpiffePattern`] and
+/// [`SpiffeId`], as a stored header has them.
+#[must_use]
+pub fn pattern_matches(pattern: &str, id: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        None => pattern == id,
+        Some(prefix) => id.len() > prefix.len() && id.starts_with(prefix),
     }
 }
 

@@ -3,7 +3,7 @@
 pub mod raw;
 
 /// The generated messages and services of `proto/tradelane/v1`.
-#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
+#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod proto {
     tonic::include_proto!("tradelane.v1");
 }
