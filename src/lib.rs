@@ -13,5 +13,7 @@ pub mod storage;
 pub mod subscribe;
 pub mod tasks;
 pub mod telemetry;
+#[doc(hidden)]
+pub mod testing;
 pub mod views;
 pub mod wire;
