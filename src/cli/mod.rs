@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 pub mod config;
 pub mod connect;
 pub mod exit;
+pub mod json;
 
 pub use exit::{ExitCode, Failure};
 

@@ -100,8 +100,17 @@ pub fn client_config(options: &ConnectOptions) -> Result<ClientConfig, Credentia
     Ok(config)
 }
 
+/// The URI names of the first certificate of a PEM text.
+///
+/// # Errors
+/// The text cannot be read or holds no certificate.
+pub fn uri_names_of(pem: &Pem) -> Result<Vec<String>, CredentialsUnusable> {
+    let chain = certificates("certificate", pem)?;
+    Ok(chain.first().map(|leaf| uri_names(leaf)).unwrap_or_default())
+}
+
 /// The URI names of a certificate, in its order.
-pub fn uri_names(certificate: &[u8]) -> Vec<String> {
+fn uri_names(certificate: &[u8]) -> Vec<String> {
     let Ok((_, parsed)) = x509_parser::certificate::X509Certificate::from_der(certificate) else { return Vec::new() };
     let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
     let uris = names.value.general_names.iter().filter_map(|name| match name {
