@@ -8,7 +8,11 @@ use clap::{Parser, Subcommand};
 pub mod config;
 pub mod connect;
 pub mod exit;
+pub mod failure;
 pub mod json;
+pub mod settings;
+pub mod table;
+pub mod terminal;
 
 pub use exit::{ExitCode, Failure};
 

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tonic::transport::Channel;
 
 use super::{
+    ExitCode, Failure,
     connect::{ConnectOptions, Credentials, ExpectedServer, NodeAddress, Pem, connect, uri_names_of},
-    failure::{Exit, Failure},
     terminal::OutputFormat,
 };
 use crate::domain::SpiffeId;
@@ -44,7 +44,13 @@ pub struct ClientFlags {
     #[arg(long, env = "TRADELANE_CA", value_name = "FILE", hide_env = true)]
     pub ca: Option<PathBuf>,
     /// The SPIFFE ID that the node must prove. Without it and --server-name: the host of the address must be a name in its certificate.
-    #[arg(long, env = "TRADELANE_SERVER_ID", value_name = "SPIFFE-ID", hide_env = true, conflicts_with = "server_name")]
+    #[arg(
+        long,
+        env = "TRADELANE_SERVER_ID",
+        value_name = "SPIFFE-ID",
+        hide_env = true,
+        conflicts_with = "server_name"
+    )]
     pub server_id: Option<String>,
     /// The DNS name that the node must prove, where it is not the host of the address.
     #[arg(long, env = "TRADELANE_SERVER_NAME", value_name = "NAME", hide_env = true)]
@@ -106,13 +112,23 @@ impl ClientFlags {
     }
 
     fn settings_over(&self, profile: Profile) -> Result<ClientSettings, Failure> {
-        let address = self.address.clone().or(profile.address).ok_or_else(|| missing("the node's address", "address", "HOST:PORT"))?;
+        let address = self
+            .address
+            .clone()
+            .or(profile.address)
+            .ok_or_else(|| missing("the node's address", "address", "HOST:PORT"))?;
         let address: NodeAddress = address.parse().map_err(|error| {
-            Failure::new(Exit::Configuration, format!("the node's address {address:?} {error}"))
+            Failure::new(ExitCode::Configuration, format!("the node's address {address:?} {error}"))
         })?;
-        let certificate = self.cert.clone().or(profile.cert).ok_or_else(|| missing("a client certificate", "cert", "FILE"))?;
-        let key = self.key.clone().or(profile.key).ok_or_else(|| missing("the certificate's private key", "key", "FILE"))?;
-        let authorities = self.ca.clone().or(profile.ca).ok_or_else(|| missing("the authorities that vouch for the node", "ca", "FILE"))?;
+        let certificate =
+            self.cert.clone().or(profile.cert).ok_or_else(|| missing("a client certificate", "cert", "FILE"))?;
+        let key =
+            self.key.clone().or(profile.key).ok_or_else(|| missing("the certificate's private key", "key", "FILE"))?;
+        let authorities = self
+            .ca
+            .clone()
+            .or(profile.ca)
+            .ok_or_else(|| missing("the authorities that vouch for the node", "ca", "FILE"))?;
         // A name given closer by hides both names of the profile: they are two ways to say one thing.
         let (server_id, server_name) = if self.server_id.is_some() || self.server_name.is_some() {
             (self.server_id.clone(), self.server_name.clone())
@@ -123,11 +139,11 @@ impl ClientFlags {
             (None, None) => ExpectedServer::AddressHost,
             (None, Some(name)) => ExpectedServer::Name(name),
             (Some(id), None) => ExpectedServer::Id(SpiffeId::parse(&id).map_err(|error| {
-                Failure::new(Exit::Configuration, format!("the node's SPIFFE ID {id:?} {error}"))
+                Failure::new(ExitCode::Configuration, format!("the node's SPIFFE ID {id:?} {error}"))
             })?),
             (Some(_), Some(_)) => {
                 let words = "the node is named twice, by server_id and by server_name; keep one of them";
-                return Err(Failure::new(Exit::Configuration, words));
+                return Err(Failure::new(ExitCode::Configuration, words));
             }
         };
         let credentials = Credentials {
@@ -150,7 +166,7 @@ impl ClientFlags {
         match &self.profile {
             Some(named) => {
                 let path = profile_path(named, directory.as_deref())?;
-                read_profile(&path).map_err(|error| Failure::new(Exit::Configuration, error))
+                read_profile(&path).map_err(|error| Failure::new(ExitCode::Configuration, error))
             }
             None => {
                 let Some(path) = directory.map(|directory| directory.join(format!("{PROFILE_DEFAULT}.toml"))) else {
@@ -159,7 +175,7 @@ impl ClientFlags {
                 if !path.exists() {
                     return Ok(Profile::default());
                 }
-                read_profile(&path).map_err(|error| Failure::new(Exit::Configuration, error))
+                read_profile(&path).map_err(|error| Failure::new(ExitCode::Configuration, error))
             }
         }
     }
@@ -189,18 +205,26 @@ impl ClientSettings {
         let names = uri_names_of(&self.connect.credentials.certificate)?;
         match names.as_slice() {
             [name] => SpiffeId::parse(name).map_err(|error| {
-                Failure::new(Exit::Configuration, format!("the URI name {name:?} of our certificate {error}"))
+                Failure::new(ExitCode::Configuration, format!("the URI name {name:?} of our certificate {error}"))
             }),
-            [] => Err(Failure::new(Exit::Configuration, "our certificate has no URI name, so it names no participant")),
-            _ => Err(Failure::new(Exit::Configuration, "our certificate has several URI names; a participant's has exactly one")),
+            [] => Err(Failure::new(
+                ExitCode::Configuration,
+                "our certificate has no URI name, so it names no participant",
+            )),
+            _ => Err(Failure::new(
+                ExitCode::Configuration,
+                "our certificate has several URI names; a participant's has exactly one",
+            )),
         }
     }
 }
 
 fn missing(what: &str, key: &str, value: &str) -> Failure {
     let variable = key.to_ascii_uppercase();
-    let words = format!("{what} is missing: give --{key} {value}, set TRADELANE_{variable}, or write {key} into a profile (--profile)");
-    Failure::new(Exit::Configuration, words)
+    let words = format!(
+        "{what} is missing: give --{key} {value}, set TRADELANE_{variable}, or write {key} into a profile (--profile)"
+    );
+    Failure::new(ExitCode::Configuration, words)
 }
 
 /// `$XDG_CONFIG_HOME/tradelane`, else `~/.config/tradelane`.
@@ -217,8 +241,10 @@ fn profile_path(named: &str, directory: Option<&Path>) -> Result<PathBuf, Failur
         _ if is_path => Ok(named.into()),
         Some(directory) => Ok(directory.join(format!("{named}.toml"))),
         None => {
-            let words = format!("the profile {named:?} cannot be found: neither XDG_CONFIG_HOME nor HOME is set; give its path");
-            Err(Failure::new(Exit::Configuration, words))
+            let words = format!(
+                "the profile {named:?} cannot be found: neither XDG_CONFIG_HOME nor HOME is set; give its path"
+            );
+            Err(Failure::new(ExitCode::Configuration, words))
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use prost_reflect::DescriptorPool;
 
-/// More changes than this is another word, not a slip.
-const DISTANCE_MAX: usize = 3;
+use crate::config::nearest::nearest;
+
 /// A longer word is no slip of one of ours, and comparing it would only cost time.
 const WORD_LENGTH_MAX: usize = 64;
 
@@ -18,7 +18,7 @@ pub fn with_suggestion(pool: &DescriptorPool, reason: String) -> String {
     } else {
         return reason;
     };
-    let near = nearest(&word, &known);
+    let near = meant(&word, &known);
     let said = reason
         .replace("unrecognized field name '", "unknown field '")
         .replace("unrecognized enum value '", "unknown value '");
@@ -40,8 +40,8 @@ fn value_names(pool: &DescriptorPool) -> BTreeSet<String> {
     ours.flat_map(|found| found.values().map(|value| value.name().to_owned()).collect::<Vec<_>>()).collect()
 }
 
-/// At most three: those that end in the word as people shorten it (`DISCHARGED`), else those a slip away.
-fn nearest(word: &str, known: &BTreeSet<String>) -> Vec<String> {
+/// At most three: those that end in the word as people shorten it (`DISCHARGED`), else the one that is a slip away.
+fn meant(word: &str, known: &BTreeSet<String>) -> Vec<String> {
     if word.is_empty() || word.len() > WORD_LENGTH_MAX {
         return Vec::new();
     }
@@ -50,27 +50,5 @@ fn nearest(word: &str, known: &BTreeSet<String>) -> Vec<String> {
     if !shortened.is_empty() {
         return shortened;
     }
-    let lower = word.to_ascii_lowercase().replace('_', "");
-    let distances: Vec<_> =
-        known.iter().map(|name| (distance(&lower, &name.to_ascii_lowercase().replace('_', "")), name)).collect();
-    let Some(best) = distances.iter().map(|(distance, _)| *distance).min() else { return Vec::new() };
-    if best > DISTANCE_MAX.min(word.len() / 2) {
-        return Vec::new();
-    }
-    distances.into_iter().filter(|(distance, _)| *distance == best).map(|(_, name)| name.clone()).take(3).collect()
-}
-
-/// The Levenshtein distance in bytes.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (line, left_byte) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, right_byte) in right.bytes().enumerate() {
-            let replaced = diagonal + usize::from(left_byte != right_byte);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[right.len()]
+    nearest(word, known.iter().map(String::as_str)).map(ToOwned::to_owned).into_iter().collect()
 }

@@ -80,7 +80,7 @@ fn what_is_missing_or_malformed_is_said_with_what_to_do() {
     ] {
         let (_directory, path) = profile(&text);
         let failure = flags(&["-p", path.to_str().unwrap()]).settings().unwrap_err();
-        assert_eq!(failure.exit, Exit::Configuration);
+        assert_eq!(failure.code, ExitCode::Configuration);
         assert!(failure.message.contains(words), "{:?} should say {words:?}", failure.message);
     }
     let failure = flags(&["-p", "/nowhere/x.toml"]).settings().unwrap_err();
