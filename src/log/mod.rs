@@ -3,9 +3,13 @@
 
 pub mod acknowledged;
 pub mod contract;
+pub mod follow;
+pub mod memory;
 
 pub use acknowledged::LastAcknowledged;
 pub use contract::{
     AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts, Record, Refusal,
     Verdict,
 };
+pub use follow::{FollowError, Follower};
+pub use memory::MemoryLog;

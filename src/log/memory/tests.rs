@@ -1,0 +1,193 @@
+//! What the suite over every log doesn't look at: the levers that only the log in memory has, and the fates that tests rely on.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    clock::TestClock,
+    domain::{
+        RoutingHeader,
+        header::{AudienceTerm, PlaceTerm, RevisionTerm},
+        term::TermKind,
+    },
+    log::contract::{NewEvent, Refusal},
+};
+
+fn same_but_for_stamp(a: &[u8], b: &[u8]) -> bool {
+    a.split(|byte| *byte == b'|').next() == b.split(|byte| *byte == b'|').next()
+}
+
+fn log() -> MemoryLog {
+    MemoryLog::new(Arc::new(TestClock::at_ns(1_000)), same_but_for_stamp)
+}
+
+fn publisher() -> SpiffeId {
+    SpiffeId::parse("spiffe://port.example/terminal/a").expect("a good name")
+}
+
+fn id(number: u8) -> EventId {
+    EventId::from_bytes([number; 16])
+}
+
+fn header(number: u8) -> RoutingHeader {
+    RoutingHeader {
+        publisher: publisher(),
+        event_id: id(number),
+        types: Vec::new(),
+        classifiers: Vec::new(),
+        event_times_ns: Vec::new(),
+        subjects: Vec::new(),
+        places: vec![PlaceTerm {
+            role: 1,
+            kind: 1,
+            un_locode: format!("PKK{number:02}"),
+            country_code: "PK".into(),
+            facility_scheme: 0,
+            facility_code: String::new(),
+        }],
+        parties: Vec::new(),
+        commodity_codes: Vec::new(),
+        procedures: Vec::new(),
+        modes: Vec::new(),
+        audience: AudienceTerm::Network,
+        revises: None,
+        revision_unresolved: false,
+    }
+}
+
+fn event_of(header: &RoutingHeader, content: &str) -> NewEvent {
+    NewEvent {
+        publisher: header.publisher.clone(),
+        event_id: header.event_id,
+        header: header.encode().into(),
+        signed: content.to_owned().into(),
+        origin: None,
+    }
+}
+
+fn event(number: u8) -> NewEvent {
+    event_of(&header(number), &format!("content {number}"))
+}
+
+fn revision(number: u8, of: u8, retract: bool) -> NewEvent {
+    let revises = Some(RevisionTerm { retract, event_id: id(of) });
+    event_of(&RoutingHeader { revises, ..header(number) }, &format!("content {number}"))
+}
+
+fn batch(mode: AppendMode, events: Vec<NewEvent>) -> AppendBatch {
+    AppendBatch { events, mode }
+}
+
+fn places(verdicts: &[Verdict]) -> Vec<Option<(u64, bool)>> {
+    verdicts
+        .iter()
+        .map(|verdict| stored(verdict).map(|appended| (appended.sequence.get(), appended.duplicate)))
+        .collect()
+}
+
+#[tokio::test]
+async fn an_identity_is_stored_once_and_content_decides_over_bytes() {
+    let log = log();
+    let stored = log.append(batch(AppendMode::Each, vec![event(1), event(1)])).await.expect("taken");
+    assert_eq!(places(&stored), [Some((1, false)), Some((1, true))]);
+    let again = event_of(&header(1), "content 1|stamped anew");
+    let other = event_of(&header(1), "other content");
+    let verdicts = log.append(batch(AppendMode::Each, vec![again, other, event(2)])).await.expect("taken");
+    assert_eq!(places(&verdicts), [Some((1, true)), None, Some((2, false))]);
+    assert_eq!(verdicts[1], Verdict::Refused(Refusal::EventIdConflict { first: Sequence(1) }));
+}
+
+#[tokio::test]
+async fn one_refusal_withholds_the_whole_batch() {
+    let log = log();
+    let verdicts =
+        log.append(batch(AppendMode::AllOrNothing, vec![event(1), revision(2, 9, false)])).await.expect("taken");
+    assert_eq!(verdicts, [Verdict::Withheld, Verdict::Refused(Refusal::RevisedEventUnknown)]);
+    assert_eq!(*log.tail().borrow(), Sequence::ZERO);
+    let verdicts = log.append(batch(AppendMode::AllOrNothing, vec![event(1)])).await.expect("taken");
+    assert_eq!(places(&verdicts), [Some((1, false))], "nothing of the refused batch was left behind");
+}
+
+#[tokio::test]
+async fn a_revision_takes_over_its_chains_terms_and_only_the_head_is_revised() {
+    let log = log();
+    let original = RoutingHeader { audience: AudienceTerm::Private, ..header(1) };
+    let events = vec![event_of(&original, "content 1"), revision(2, 1, false), revision(3, 1, false)];
+    let verdicts = log.append(batch(AppendMode::Each, events)).await.expect("taken");
+    assert_eq!(verdicts[2], Verdict::Refused(Refusal::RevisionConflict { head: id(2) }));
+    let record = log.find(publisher(), id(2)).await.expect("readable").expect("stored");
+    let united = HeaderRef::parse(&record.header).and_then(|header| header.to_header()).expect("a header");
+    assert_eq!(united.audience, AudienceTerm::Private, "a revision is visible to whom its original was");
+    assert!(united.places.iter().any(|place| place.un_locode == "PKK01"), "{united:?}");
+    assert_eq!(log.revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(2)]));
+
+    let verdicts = log.append(batch(AppendMode::Each, vec![revision(4, 2, true), revision(5, 4, false)])).await;
+    assert_eq!(verdicts.expect("taken")[1], Verdict::Refused(Refusal::AlreadyRetracted { by: id(4) }));
+}
+
+#[tokio::test]
+async fn what_is_held_is_neither_acknowledged_nor_shown_and_a_dropped_append_goes_through() {
+    let log = log();
+    log.hold();
+    let append = log.append(batch(AppendMode::Each, vec![event(1)]));
+    let mut duplicate = log.append(batch(AppendMode::Each, vec![event(1)]));
+    drop(append);
+    assert!((&mut duplicate).now_or_never().is_none(), "a duplicate of an event in flight waits for its durability");
+    assert!(log.read(Sequence::ZERO, 1_000, None).await.expect("readable").is_none());
+    log.release();
+    assert_eq!(places(&duplicate.await.expect("durable")), [Some((1, true))]);
+    assert_eq!(log.read(Sequence::ZERO, 1_000, None).await.expect("readable").expect("one").records.len(), 1);
+}
+
+#[tokio::test]
+async fn terms_skip_blocks_and_never_a_match() {
+    let log = log();
+    log.append(batch(AppendMode::Each, (1..=20).map(event).collect())).await.expect("taken");
+    let term = TermHash::of(TermKind::Locode, &[b"PKK18"]);
+    let plan = Arc::new(vec![vec![vec![term]]]);
+    let chunk = log.read(Sequence::ZERO, 100_000, Some(Arc::clone(&plan))).await.expect("readable").expect("a stretch");
+    assert_eq!(chunk.through, Sequence(20));
+    assert!(chunk.records.iter().any(|record| record.sequence == Sequence(18)));
+    assert!(chunk.records.len() <= BLOCK_SEQUENCES as usize, "other blocks were not skipped");
+    log.honour_terms(false);
+    let chunk = log.read(Sequence::ZERO, 100_000, Some(plan)).await.expect("readable").expect("a stretch");
+    assert_eq!(chunk.records.len(), 20);
+}
+
+#[tokio::test]
+async fn history_can_be_dropped_and_sequences_can_have_holes() {
+    let log = log();
+    log.append(batch(AppendMode::Each, vec![event(1), event(2)])).await.expect("taken");
+    log.skip_sequences(5);
+    let verdicts = log.append(batch(AppendMode::Each, vec![event(3)])).await.expect("taken");
+    assert_eq!(places(&verdicts), [Some((8, false))]);
+    log.drop_before(Sequence(2));
+    let refused = log.read(Sequence::ZERO, 1_000, None).await;
+    assert_eq!(refused.err(), Some(LogError::BeforeFirst { asked: Sequence(1), first: Sequence(2) }));
+    assert!(log.find(publisher(), id(1)).await.expect("readable").is_none());
+    let verdicts = log.append(batch(AppendMode::Each, vec![event(1)])).await.expect("taken");
+    assert_eq!(places(&verdicts), [Some((1, true))], "an identity is known beyond retention");
+}
+
+#[tokio::test]
+async fn accepted_times_never_run_backwards() {
+    let clock = Arc::new(TestClock::at_ns(1_000));
+    let log = MemoryLog::new(Arc::clone(&clock), same_but_for_stamp);
+    log.append(batch(AppendMode::Each, vec![event(1)])).await.expect("taken");
+    clock.advance_ns(-500);
+    log.append(batch(AppendMode::Each, vec![event(2)])).await.expect("taken");
+    clock.advance_ns(2_000);
+    log.append(batch(AppendMode::Each, vec![event(3)])).await.expect("taken");
+    assert_eq!(log.first_accepted_since(1_000).await, Ok(Sequence(1)));
+    assert_eq!(log.first_accepted_since(1_001).await, Ok(Sequence(3)));
+    assert_eq!(log.first_accepted_since(9_999).await, Ok(Sequence(4)));
+}
+
+#[tokio::test]
+async fn waiting_for_the_tail_ends_when_it_moves() {
+    let log = Arc::new(log());
+    let mut tail = log.tail();
+    log.append(batch(AppendMode::Each, vec![event(1)])).await.expect("taken");
+    let moved = tokio::time::timeout(Duration::from_secs(10), tail.wait_for(|tail| *tail >= Sequence(1))).await;
+    assert!(moved.is_ok());
+}
