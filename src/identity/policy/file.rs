@@ -77,7 +77,7 @@ fn compile(mut file: TomlFile, successors: &Successors) -> Result<Policy, Faults
     let mut ids = BTreeSet::new();
     for (index, (line, value)) in file.tables(&top, "grant").into_iter().enumerate() {
         let path = format!("grant[{index}]");
-        let Some(grant) = read_grant(&mut file, line, value, &path) else { continue };
+        let Some(grant) = read_grant(&mut file, line, &value, &path) else { continue };
         if !ids.insert(grant.id.clone()) {
             file.fault(Some(line), &join(&path, "id"), format!("{:?} is the id of another grant too", grant.id));
         }
@@ -89,8 +89,11 @@ fn compile(mut file: TomlFile, successors: &Successors) -> Result<Policy, Faults
     file.finish(Policy { generation: 1, grants, successors: successors.clone() })
 }
 
-fn read_grant(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, path: &str) -> Option<Grant> {
-    let mut table = value.get_ref().as_table()?.clone();
+fn read_grant(file: &mut TomlFile, line: usize, value: &Spanned<DeValue<'_>>, path: &str) -> Option<Grant> {
+    let Some(mut table) = value.get_ref().as_table().cloned() else {
+        file.fault(Some(line), path, "must be a table".to_owned());
+        return None;
+    };
     file.check_keys(&table, &GRANT_KEYS, path);
     let filters = table.remove("filters");
     let span = value.span();
@@ -142,7 +145,7 @@ fn read_grant(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, pat
     if history_from_start && start_time_ns.is_none() {
         fault("start_time", "must be set where history is \"from_start\"".to_owned());
     }
-    let (specs, compiled) = read_filters(file, line, filters, text.all, &actions, path);
+    let (specs, compiled) = read_filters(file, line, filters.as_ref(), text.all, &actions, path);
     Some(Grant {
         id: text.id,
         who,
@@ -159,13 +162,13 @@ fn read_grant(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, pat
 fn read_filters(
     file: &mut TomlFile,
     line: usize,
-    value: Option<Spanned<DeValue<'_>>>,
+    value: Option<&Spanned<DeValue<'_>>>,
     all: bool,
     actions: &[Action],
     path: &str,
 ) -> (Vec<FilterSpec>, Vec<Filter>) {
     let at = join(path, "filters");
-    let items = match value.as_ref().map(|value| (value.get_ref().as_array(), value.span().start)) {
+    let items = match value.map(|value| (value.get_ref().as_array(), value.span().start)) {
         None => Vec::new(),
         Some((Some(items), _)) => items.iter().cloned().collect(),
         Some((None, start)) => {

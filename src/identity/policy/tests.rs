@@ -10,6 +10,7 @@ use crate::domain::{
     filter::{MatchContext, NoBindings},
     header::{AudienceTerm, PartyTerm, PlaceTerm, TypeStep},
 };
+use crate::identity::toml_file::Faults;
 
 const PORT: &str = "spiffe://port.gov.pk/terminal/south";
 const CUSTOMS: &str = "spiffe://customs.gov.pk/agency/karachi";
@@ -250,12 +251,10 @@ id = "b"
     let text = Faults(faults).to_string();
     assert!(text.contains("policy.toml:7: grant[0].histroy: is not a known key; did you mean \"history\"?"), "{text}");
     assert!(text.contains("did you mean \"read\"?"), "{text}");
-    for wrong in ["[[grant]]\nid = 3", "grant = 3", "not toml", "[[grant]]\nid = 'a'"] {
+    for wrong in ["[[grant]]\nid = 3", "grant = 3", "grant = [3]", "not toml", "[[grant]]\nid = 'a'"] {
         assert!(file::parse(wrong, Path::new("p"), &Successors::default()).is_err(), "{wrong:?}");
     }
 }
-
-use crate::identity::toml_file::Faults;
 
 const COUNTRIES: [&str; 3] = ["PK", "CL", "KE"];
 const PEOPLE: [&str; 3] = [PORT, CUSTOMS, CARRIER];
@@ -279,9 +278,9 @@ prop_compose! {
 }
 
 fn of_grants(grants: &[String]) -> Policy {
-    let text: String =
+    let tables: Vec<String> =
         grants.iter().enumerate().map(|(index, grant)| format!("[[grant]]\nid = 'g{index}'\n{grant}\n")).collect();
-    policy(&text)
+    policy(&tables.concat())
 }
 
 proptest! {
