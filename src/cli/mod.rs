@@ -5,14 +5,20 @@ use std::{future::Future, io};
 
 use clap::{Parser, Subcommand};
 
+pub mod backoff;
 pub mod config;
 pub mod connect;
 pub mod exit;
 pub mod failure;
+#[cfg(test)]
+mod fake_node;
+pub mod filter_flags;
 pub mod json;
+pub mod publish;
 pub mod settings;
 pub mod table;
 pub mod terminal;
+pub mod words;
 
 pub use exit::{ExitCode, Failure};
 
@@ -29,6 +35,8 @@ pub struct Cli {
 /// The commands. Each has its own module, with its arguments and a function that runs it.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Publish events from a file or standard input.
+    Publish(publish::PublishArguments),
     /// Check or show a node's settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -41,6 +49,7 @@ impl Cli {
     /// With the exit code and the words for the user.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Publish(arguments) => block_on(publish::run(&arguments)),
             Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         }
     }

@@ -1,6 +1,9 @@
 //! The client's settings: from flags, else the environment, else a profile file. It never looks anywhere else, and never at a node's
 //! configuration.
 
+// The comments of arguments are their help, where a person would see the marks.
+#![allow(clippy::doc_markdown)]
+
 use std::{
     ffi::OsString,
     fs, io,
@@ -163,21 +166,14 @@ impl ClientFlags {
 
     fn profile(&self) -> Result<Profile, Failure> {
         let directory = profile_directory(|name| std::env::var_os(name));
-        match &self.profile {
-            Some(named) => {
-                let path = profile_path(named, directory.as_deref())?;
-                read_profile(&path).map_err(|error| Failure::new(ExitCode::Configuration, error))
-            }
-            None => {
-                let Some(path) = directory.map(|directory| directory.join(format!("{PROFILE_DEFAULT}.toml"))) else {
-                    return Ok(Profile::default());
-                };
-                if !path.exists() {
-                    return Ok(Profile::default());
-                }
-                read_profile(&path).map_err(|error| Failure::new(ExitCode::Configuration, error))
-            }
-        }
+        let path = match &self.profile {
+            Some(named) => profile_path(named, directory.as_deref())?,
+            None => match directory.map(|directory| directory.join(format!("{PROFILE_DEFAULT}.toml"))) {
+                Some(path) if path.exists() => path,
+                _ => return Ok(Profile::default()),
+            },
+        };
+        read_profile(&path).map_err(|error| Failure::new(ExitCode::Configuration, error))
     }
 }
 
