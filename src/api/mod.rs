@@ -1,1 +1,10 @@
 //! The tonic services, thin: they turn messages into calls of the rooms below and errors into statuses. It never decides anything.
+
+pub mod calls;
+pub mod live_calls;
+pub mod methods;
+pub mod operations;
+pub mod reflection;
+
+pub use calls::{CallRules, CallsLayer};
+pub use live_calls::{CallMeter, LiveCalls};

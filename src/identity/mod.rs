@@ -8,6 +8,8 @@ use crate::domain::SpiffeId;
 pub mod certificate;
 pub mod dev_pki;
 pub mod policy;
+pub mod toml_file;
+pub mod trust;
 
 pub use policy::{Access, Action, Narrowing, Policy, Rights};
 

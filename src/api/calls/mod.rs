@@ -1,0 +1,255 @@
+//! What every call passes through, whatever it asks: an identity is required, a stopping node refuses, a unary call has a time limit, a
+//! panic becomes INTERNAL, and how it ended is counted. It never looks into a message.
+
+mod body;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use body::WatchedBody;
+use futures::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, Request, Response};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use super::{
+    live_calls::{CallGuard, LiveCalls},
+    methods::{Method, Methods},
+};
+use crate::{clock::Clock, identity::Caller, tasks::panic_text, telemetry};
+
+/// What the layer needs to know of the node.
+#[derive(Clone)]
+pub struct CallRules {
+    /// Every method that is served.
+    pub methods: Methods,
+    /// The list of live calls.
+    pub live: LiveCalls,
+    /// Resolves when the node begins to stop: new calls are refused from then on.
+    pub draining: CancellationToken,
+    /// Resolves when a stopping node waits no longer: what still runs is ended.
+    pub cut: CancellationToken,
+    /// The limit of a call whose request is one message, until its answer begins.
+    pub unary_timeout: Duration,
+    /// When calls began.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The layer around all services.
+#[derive(Clone)]
+pub struct CallsLayer(Arc<CallRules>);
+
+/// A service within the layer.
+#[derive(Clone)]
+pub struct Calls<S> {
+    inner: S,
+    rules: Arc<CallRules>,
+}
+
+/// How one call is going, until it has ended and was counted.
+struct Tally {
+    method: Option<Method>,
+    started: Instant,
+    code: Option<Code>,
+    /// Keeps the call in the list.
+    _listed: Option<CallGuard>,
+}
+
+impl CallsLayer {
+    /// A layer with its rules.
+    #[must_use]
+    pub fn new(rules: CallRules) -> Self {
+        Self(Arc::new(rules))
+    }
+}
+
+impl<S> Layer<S> for CallsLayer {
+    type Service = Calls<S>;
+
+    fn layer(&self, inner: S) -> Calls<S> {
+        Calls { inner, rules: self.0.clone() }
+    }
+}
+
+impl<S> Service<Request<Body>> for Calls<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The service that was polled ready is the one to call.
+        let fresh = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, fresh);
+        let rules = self.rules.clone();
+        let caller = request.extensions().get::<Caller>().cloned();
+        let span = tracing::info_span!(
+            "call",
+            method = request.uri().path(),
+            participant = caller.as_ref().map(|caller| tracing::field::display(&caller.id)),
+            trace_id = trace_id(request.headers()),
+        );
+        async move { Ok(answer(inner, request, caller, &rules).await) }.instrument(span).boxed()
+    }
+}
+
+async fn answer<S>(
+    mut inner: S,
+    mut request: Request<Body>,
+    caller: Option<Caller>,
+    rules: &CallRules,
+) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let method = rules.methods.get(request.uri().path()).cloned();
+    let listed = method
+        .as_ref()
+        .zip(caller.as_ref())
+        .map(|(method, caller)| rules.live.begin(caller.connection_id, method.path.clone(), rules.clock.now_ns()));
+    if let Some(guard) = &listed {
+        request.extensions_mut().insert(guard.meter.clone());
+    }
+    let tally = Tally { method, started: Instant::now(), code: None, _listed: listed };
+    let refused = match caller {
+        None => Some(Status::unauthenticated("the connection has no client certificate with a SPIFFE ID")),
+        Some(_) if rules.draining.is_cancelled() && !tally.is_health() => {
+            Some(Status::unavailable("the node is stopping"))
+        }
+        Some(_) => None,
+    };
+    let response = match refused {
+        Some(status) => status.into_http(),
+        None => limited(&mut inner, request, tally.method.as_ref(), rules).await,
+    };
+    let (head, body) = response.into_parts();
+    let body = WatchedBody::new(body, &head.headers, tally, rules.cut.clone());
+    Response::from_parts(head, Body::new(body))
+}
+
+/// The service's own answer, or the status of what ended the call before.
+async fn limited<S>(inner: &mut S, request: Request<Body>, method: Option<&Method>, rules: &CallRules) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let limit = method.filter(|method| !method.client_streaming).map(|_| rules.unary_timeout);
+    let expired = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let status = tokio::select! {
+        answered = AssertUnwindSafe(inner.call(request)).catch_unwind() => match answered {
+            Ok(Ok(response)) => return response,
+            Ok(Err(never)) => match never {},
+            Err(panic) => panicked(method, panic_text(&*panic)),
+        },
+        () = expired => Status::deadline_exceeded(
+            "not answered within the node's time limit; a publish may still become durable, so send it again: it is idempotent",
+        ),
+        () = rules.cut.cancelled() => Status::unavailable("the node is stopping"),
+    };
+    status.into_http()
+}
+
+/// Logs and counts a handler's panic, and answers the caller without its text, which may speak of others' data.
+fn panicked(method: Option<&Method>, text: &str) -> Status {
+    let name = method.map_or("unknown", |method| &method.name);
+    tracing::error!(grpc_method = name, panic = text, "a handler panicked");
+    metrics::counter!(telemetry::HANDLER_PANICS_TOTAL, "grpc_method" => name.to_owned()).increment(1);
+    Status::internal("the node failed on this call; its log has the reason")
+}
+
+impl Tally {
+    fn is_health(&self) -> bool {
+        self.method.as_ref().is_some_and(|method| &*method.service == "grpc.health.v1.Health")
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        // A body that was dropped before its trailers: the caller went away.
+        let code = self.code.unwrap_or(Code::Cancelled);
+        // Paths that are not served are counted as one, so that strangers cannot grow the list of labels.
+        let (service, method) = match &self.method {
+            Some(method) => (method.service.to_string(), method.name.to_string()),
+            None => ("unknown".to_owned(), "unknown".to_owned()),
+        };
+        tracing::debug!(grpc_method = method, grpc_code = code_name(code), "call ended");
+        let seconds = self.started.elapsed().as_secs_f64();
+        metrics::histogram!(telemetry::GRPC_HANDLING_SECONDS, "grpc_service" => service.clone(), "grpc_method" => method.clone())
+            .record(seconds);
+        metrics::counter!(
+            telemetry::GRPC_HANDLED_TOTAL,
+            "grpc_service" => service, "grpc_method" => method, "grpc_code" => code_name(code)
+        )
+        .increment(1);
+    }
+}
+
+/// The trace id of a W3C `traceparent` header (Trace Context, section 3.2): version, 32 digits of trace id, 16 of parent id, flags.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let good = version.len() == 2 && trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit());
+    good.then_some(trace)
+}
+
+/// The names of status codes that gRPC's other metrics use.
+const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+impl std::fmt::Debug for CallRules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallRules").field("live", &self.live).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for CallsLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("CallsLayer").field(&self.0).finish()
+    }
+}
+
+impl<S> std::fmt::Debug for Calls<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
