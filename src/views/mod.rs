@@ -1,6 +1,20 @@
 //! State derived from the log: search, associations, timelines, port calls. Deletable and rebuildable; it never holds a truth of its own.
 
+pub mod associations;
 pub mod candidates;
+pub mod decoded;
+pub mod finder;
+pub mod fold_order;
 #[cfg(test)]
-pub mod memory_terms;
+pub(crate) mod memory_terms;
 pub mod page_token;
+pub mod plan;
+pub mod runner;
+pub mod search;
+#[cfg(test)]
+pub(crate) mod test_node;
+
+pub use associations::{Associations, AssociationsView};
+pub use finder::Finder;
+pub use runner::{Progress, RebuildProgress, RebuildRefused, Runner, ViewBehind, ViewFailed, ViewHandle};
+pub use search::SearchView;

@@ -108,7 +108,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
-    if text.len() > TOKEN_BYTES_MAX || text.len() % 2 != 0 {
+    if text.len() > TOKEN_BYTES_MAX || !text.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| match byte {

@@ -1,0 +1,71 @@
+//! Waiting for views, and rebuilding them while they answer.
+
+use super::*;
+use crate::{
+    log::contract::TermIndex,
+    testing::events::Voyage,
+    views::test_node::{NOW_NS, TestNode},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_query_waits_for_what_it_needs_and_not_for_ever() {
+    let node = TestNode::start();
+    let places = node.store(&Voyage::new(1, NOW_NS).events()).await;
+    let last = *places.last().expect("events were stored");
+    assert_eq!(node.search_view.wait_until(last).await, Ok(last));
+    let behind = node.search_view.wait_until(last.next()).await.expect_err("nothing stands there");
+    assert_eq!(behind, ViewBehind { view: "search", applied: last, needed: last.next() });
+}
+
+#[tokio::test]
+async fn a_view_that_starts_late_answers_only_once_it_has_caught_up() {
+    let node = TestNode::start();
+    let places = node.store(&Voyage::new(1, NOW_NS).events()).await;
+    let restarted = TestNode::start_over(Arc::clone(&node.log));
+    // Who asks for nothing in particular still gets no answer from a half-filled view.
+    assert_eq!(restarted.search_view.wait_until(Sequence::ZERO).await.ok(), places.last().copied());
+}
+
+#[tokio::test]
+async fn a_rebuilt_search_view_holds_what_it_held() {
+    let node = TestNode::start();
+    let events = Voyage::new(1, NOW_NS).events();
+    node.store(&events).await;
+    let terms_of = |node: &TestNode| {
+        let header = crate::views::test_node::header_of(&events[2]).encode();
+        let mut estimates = Vec::new();
+        let header = crate::domain::HeaderRef::parse(&header).expect("a good header");
+        header.for_each_term(&mut |term| estimates.push(node.index.estimate(term)));
+        estimates
+    };
+    let before = terms_of(&node);
+    let mut rebuild = node.search_view.rebuild().expect("none is under way");
+    let end = rebuild.wait_for(|now| now.done || now.failure.is_some()).await.expect("the view runs").clone();
+    assert_eq!((end.failure, end.applied), (None, Sequence(events.len() as u64)));
+    assert_eq!(terms_of(&node), before);
+    assert!(!node.search_view.progress().rebuilding);
+    // And it goes on from there.
+    let places = node.store(&Voyage::new(2, NOW_NS).events()).await;
+    assert_eq!(Some(&node.index.complete_through()), places.last());
+}
+
+#[tokio::test]
+async fn an_empty_view_is_rebuilt_at_once() {
+    let node = TestNode::start();
+    node.caught_up().await;
+    let mut rebuild = node.search_view.rebuild().expect("none is under way");
+    assert!(rebuild.wait_for(|now| now.done).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_damaged_record_ends_the_view_and_its_answers() {
+    let node = TestNode::start();
+    let mut event = crate::views::test_node::new_event(&Voyage::new(1, NOW_NS).attached());
+    event.signed = bytes::Bytes::from_static(b"no event");
+    let batch = crate::log::AppendBatch { events: vec![event], mode: crate::log::AppendMode::Each };
+    EventLog::append(&*node.log, batch).await.expect("a log does not open events");
+    let view = &node.associations_view;
+    assert!(view.wait_until(Sequence(1)).await.is_err());
+    assert!(view.wait_until(Sequence::ZERO).await.is_err(), "a stopped view must not answer with what it had");
+    assert_eq!(view.rebuild().err(), Some(RebuildRefused::Stopped));
+}

@@ -1,0 +1,76 @@
+//! The search view: every term of every routing header, in the term index. It never says that an event matches, only where one may stand.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+
+use crate::{
+    domain::{HeaderRef, Sequence, SpiffeId, filter::TermPlan, header::origin_term},
+    log::{Chunk, LogError, contract::TermIndex},
+    views::runner::View,
+};
+
+/// The search view of one node.
+pub struct SearchView {
+    index: Arc<dyn TermIndex>,
+    node: SpiffeId,
+}
+
+impl SearchView {
+    /// The view over an index; `node` is the origin of every event that names no other.
+    #[must_use]
+    pub fn new(index: Arc<dyn TermIndex>, node: SpiffeId) -> Self {
+        Self { index, node }
+    }
+}
+
+impl View for SearchView {
+    fn name(&self) -> &'static str {
+        "search"
+    }
+
+    fn terms(&self) -> Option<Arc<TermPlan>> {
+        None
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<Sequence, LogError>> {
+        async { Ok(self.index.complete_through()) }.boxed()
+    }
+
+    fn apply<'a>(&'a self, chunk: &'a Chunk) -> BoxFuture<'a, Result<(), LogError>> {
+        async move {
+            // About forty terms stand in a header.
+            let mut entries = Vec::with_capacity(chunk.records.len() * 40);
+            for record in chunk.records.iter() {
+                let header = HeaderRef::parse(&record.header)
+                    .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
+                header.for_each_term(&mut |term| entries.push((term, record.sequence)));
+                let origin = record.origin.as_ref().map_or(&self.node, |origin| &origin.node);
+                entries.push((origin_term(origin.as_str()), record.sequence));
+            }
+            // A header may give a term twice; the index takes each entry once.
+            entries.sort_unstable();
+            entries.dedup();
+            self.index.add(entries, chunk.through).await
+        }
+        .boxed()
+    }
+
+    fn open_next(&self) -> BoxFuture<'_, Result<Arc<dyn View>, LogError>> {
+        async move {
+            let index = self.index.open_next().await?;
+            Ok(Arc::new(Self { index, node: self.node.clone() }) as Arc<dyn View>)
+        }
+        .boxed()
+    }
+
+    fn replace_by_next(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        self.index.replace_by_next()
+    }
+}
+
+impl std::fmt::Debug for SearchView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SearchView").field("node", &self.node).finish_non_exhaustive()
+    }
+}
