@@ -5,6 +5,8 @@ pub mod live_calls;
 pub mod methods;
 pub mod operations;
 pub mod reflection;
+pub mod status;
 
 pub use calls::{CallRules, CallsLayer};
 pub use live_calls::{CallMeter, LiveCalls};
+pub use status::Refused;

@@ -1,6 +1,7 @@
 //! The only room that names generated code: raw events, parsing and validation, and the messages of the API. It never does I/O.
 
 pub mod raw;
+pub mod violations;
 
 /// The generated messages and services of `proto/tradelane/v1`.
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, rustdoc::all)]

@@ -1,0 +1,107 @@
+//! What one session sees: what the caller's filters and the caller's rights both admit, event by event. It never decides by anything but the
+//! event's header and place, and holds still: other rights are another sight.
+
+use std::sync::Arc;
+
+use crate::{
+    domain::{
+        Filter, HeaderRef, SpiffeId,
+        bindings::BindingsFeed,
+        filter::{FilterSpec, MatchContext, TermPlan},
+    },
+    identity::{Action, Rights, policy::Grant},
+    log::{LogError, Record},
+};
+
+/// What a session sees.
+pub(super) struct Sight {
+    rights: Rights,
+    filters: Arc<[Filter]>,
+    bindings: Arc<dyn BindingsFeed>,
+    node: SpiffeId,
+    /// The read grants that were in force when it was made.
+    in_force: Vec<Arc<Grant>>,
+    needs_bindings: bool,
+}
+
+impl Sight {
+    pub(super) fn new(
+        rights: Rights,
+        filters: Arc<[Filter]>,
+        bindings: Arc<dyn BindingsFeed>,
+        node: SpiffeId,
+        now_ns: i64,
+    ) -> Self {
+        let in_force = reading(&rights, now_ns);
+        let granted = in_force.iter().flat_map(|grant| &grant.filters);
+        let needs_bindings = granted.chain(filters.iter().map(Filter::spec)).any(names_a_participant);
+        Self { rights, filters, bindings, node, in_force, needs_bindings }
+    }
+
+    /// Whether the caller is to see the event.
+    pub(super) fn admits(&self, record: &Record, now_ns: i64) -> Result<bool, LogError> {
+        let header = HeaderRef::parse(&record.header)
+            .map_err(|fault| LogError::Damaged(format!("event at sequence {}: {fault}", record.sequence)))?;
+        let context = MatchContext {
+            accepted_time_ns: record.accepted_time_ns,
+            origin_node: record.origin.as_ref().map_or(self.node.as_str(), |origin| origin.node.as_str()),
+            caller: self.rights.who.as_str(),
+            bindings: &*self.bindings,
+        };
+        let asked_for = self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(&header, &context));
+        Ok(asked_for && self.rights.permits(Action::Read, &header, &context, now_ns))
+    }
+
+    /// What rules out blocks of the log; none where the filters say nothing that a block's fingerprint knows.
+    pub(super) fn term_plan(&self) -> Option<Arc<TermPlan>> {
+        let plan: TermPlan = self.filters.iter().map(|filter| filter.term_plan(&self.rights.who)).collect();
+        let rules_out = !plan.is_empty() && plan.iter().all(|all_of| !all_of.is_empty());
+        rules_out.then(|| Arc::new(plan))
+    }
+
+    /// True where associations decide what is seen: events are then judged only when the associations before them are applied.
+    pub(super) const fn needs_bindings(&self) -> bool {
+        self.needs_bindings
+    }
+
+    pub(super) fn bindings(&self) -> &Arc<dyn BindingsFeed> {
+        &self.bindings
+    }
+
+    /// When the next grant begins or ends.
+    pub(super) fn next_change_ns(&self, now_ns: i64) -> Option<i64> {
+        self.rights.next_change_ns(now_ns)
+    }
+
+    /// The same sight under rights read anew, or none where these let the caller see otherwise.
+    pub(super) fn under(&self, rights: Rights, now_ns: i64) -> Option<Self> {
+        let in_force = reading(&rights, now_ns);
+        let alike = rights.former_names == self.rights.former_names
+            && in_force.len() == self.in_force.len()
+            && in_force.iter().zip(&self.in_force).all(|(new, old)| reads_alike(new, old));
+        alike.then(|| Self {
+            rights,
+            filters: Arc::clone(&self.filters),
+            bindings: Arc::clone(&self.bindings),
+            node: self.node.clone(),
+            in_force,
+            needs_bindings: self.needs_bindings,
+        })
+    }
+}
+
+/// The read grants in force, in the order of the policy.
+fn reading(rights: &Rights, now_ns: i64) -> Vec<Arc<Grant>> {
+    let reads = |grant: &&Arc<Grant>| grant.actions.contains(&Action::Read) && grant.is_in_force(now_ns);
+    rights.grants.iter().filter(reads).cloned().collect()
+}
+
+/// Whether two grants let their holder see the same. The id belongs to it, since the session has named it.
+fn reads_alike(a: &Grant, b: &Grant) -> bool {
+    let shown = |grant: &Grant| (grant.history_from_start.then_some(grant.start_time_ns), grant.private);
+    a.id == b.id && a.filters == b.filters && shown(a) == shown(b)
+}
+
+fn names_a_participant(spec: &FilterSpec) -> bool {
+    spec.parties.iter().any(|party| !party.participant.is_empty())
+}
