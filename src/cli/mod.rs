@@ -16,6 +16,7 @@ pub mod filter_flags;
 pub mod json;
 pub mod publish;
 pub mod settings;
+pub mod subscribe;
 pub mod table;
 pub mod terminal;
 pub mod words;
@@ -37,6 +38,8 @@ pub struct Cli {
 pub enum Command {
     /// Publish events from a file or standard input.
     Publish(publish::PublishArguments),
+    /// Follow events as they come.
+    Subscribe(Box<subscribe::SubscribeArguments>),
     /// Check or show a node's settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -50,6 +53,7 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Publish(arguments) => block_on(publish::run(&arguments)),
+            Command::Subscribe(arguments) => block_on(subscribe::run(&arguments)),
             Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         }
     }
