@@ -10,10 +10,12 @@ fn position(sequence: u64) -> String {
     format!("00000000000000000000000000000007-{sequence}")
 }
 
+#[allow(clippy::unnecessary_wraps)] // A stream has results as its items.
 fn says(message: Message) -> Result<SubscribeResponse, Status> {
     Ok(SubscribeResponse { message: Some(message) })
 }
 
+#[allow(clippy::unnecessary_wraps)]
 fn started(after: u64) -> Result<SubscribeResponse, Status> {
     says(Message::Started(SubscriptionStarted { after_position: position(after), ..SubscriptionStarted::default() }))
 }
