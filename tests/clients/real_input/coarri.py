@@ -3,10 +3,11 @@ engineer would: one Handling a container, and the vessel's estimated arrival and
 
 from __future__ import annotations
 
+from tradelane.v1 import event_pb2 as pb
+
 import edifact
 from edifact import Message, Segment
 from model import Mapped, Mapping, SourceFile, container, envelope, local, subject
-from tradelane.v1 import event_pb2 as pb
 
 # BGM 1001, ITG guide.
 STEPS = {"44": pb.HANDLING_STEP_DISCHARGED, "46": pb.HANDLING_STEP_LOADED}
