@@ -1,3 +1,5 @@
-//! What tests of every room share, and the demo's script: realistic events. It is no part of the node, and nothing that serves imports it.
+//! What tests of every room share, and the demo's script: realistic events, certificates and the files around them. It is no part of the
+//! node, and nothing that serves imports it.
 
 pub mod events;
+pub mod pki;

@@ -74,6 +74,8 @@ pub struct IdentityConfig {
     pub handshakes_max: usize,
     /// Connections at one time.
     pub connections_max: usize,
+    /// Connections at one time from one address.
+    pub connections_per_address_max: usize,
 }
 
 /// `[api]`
@@ -177,6 +179,7 @@ impl Config {
                 handshake_timeout: reader.duration("identity.handshake_timeout", Duration::from_millis(100)),
                 handshakes_max: reader.count("identity.handshakes_max") as usize,
                 connections_max: reader.count("identity.connections_max") as usize,
+                connections_per_address_max: reader.count("identity.connections_per_address_max") as usize,
             },
             node: NodeConfig { data_dir, stop_timeout: reader.duration("node.stop_timeout", Duration::from_secs(1)) },
             listen: ListenConfig {

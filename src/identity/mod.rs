@@ -5,13 +5,19 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::domain::SpiffeId;
 
+pub mod acceptor;
+pub mod audit;
 pub mod certificate;
+pub mod connections;
 pub mod dev_pki;
 pub mod policy;
+pub mod reload;
+mod room;
 pub mod toml_file;
 pub mod trust;
 
 pub use policy::{Access, Action, Narrowing, Policy, Rights};
+pub use room::{Identity, OpenError};
 
 /// Who makes a call. The acceptor puts it into every request's extensions; a call without it is refused.
 #[derive(Debug, Clone)]

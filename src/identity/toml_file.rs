@@ -162,6 +162,11 @@ impl TomlFile {
     }
 }
 
+/// One fault of a whole file.
+pub(super) fn whole(file: &Path, description: String) -> Faults {
+    Faults(vec![Fault { file: file.to_owned(), line: None, field: String::new(), description }])
+}
+
 /// A key's path below another.
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }

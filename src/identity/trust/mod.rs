@@ -2,7 +2,11 @@
 //! the leaf's one URI name before anything is verified, so an authority can never vouch for another administration's names. It never
 //! says what anybody may do.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     crypto::CryptoProvider,
@@ -54,6 +58,7 @@ pub struct TrustStore {
     own_key: Arc<SingleCertAndKey>,
     successors: Successors,
     hints: Vec<rustls::DistinguishedName>,
+    files: Vec<PathBuf>,
 }
 
 impl TrustStore {
@@ -66,13 +71,17 @@ impl TrustStore {
         let mut faults = Vec::new();
         let mut domains = BTreeMap::new();
         let mut successors = Successors::default();
+        let mut files =
+            vec![config.certificate_file.clone(), config.private_key_file.clone(), config.trust_file.clone()];
         match file::read(&config.trust_file) {
             Err(mut found) => faults.append(&mut found.0),
             Ok(file) => {
                 successors = file.successors;
-                for files in &file.domains {
-                    match Domain::load(files, &provider) {
-                        Ok(domain) => drop(domains.insert(files.name.clone(), domain)),
+                for of_domain in &file.domains {
+                    files.push(of_domain.bundle_file.clone());
+                    files.extend_from_slice(&of_domain.crl_files);
+                    match Domain::load(of_domain, &provider) {
+                        Ok(domain) => drop(domains.insert(of_domain.name.clone(), domain)),
                         Err(mut found) => faults.append(&mut found),
                     }
                 }
@@ -100,7 +109,7 @@ impl TrustStore {
         }
         let own_key = own_key.1;
         let hints = domains.values().flat_map(Domain::subjects).collect();
-        Ok(Self { provider, domains, own_id, own_item, own_key, successors, hints })
+        Ok(Self { provider, domains, own_id, own_item, own_key, successors, hints, files })
     }
 
     /// Decides whether a client's chain is believed, and whom it names.
@@ -126,6 +135,27 @@ impl TrustStore {
         domain.verify_client(leaf, intermediates, now_ns).map_err(|refusal| refusal.claimed_by(&id))?;
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         Ok(VerifiedPeer { id, facts, chain })
+    }
+
+    /// Whether a peer that was believed under this or an earlier reading may stay connected as far as time decides: her certificate has
+    /// not ended, nor have her domain's revocation lists with their grace. Cheaper than looking at her chain again.
+    ///
+    /// # Errors
+    /// Why she may not.
+    pub fn check_time(&self, peer: &VerifiedPeer, now_ns: i64) -> Result<(), Refusal> {
+        if peer.facts.not_after_ns <= now_ns {
+            return Err(Refusal::new(Reason::Expired, "the certificate has expired").claimed_by(&peer.id));
+        }
+        match self.domain_of(&peer.id) {
+            Some(domain) => domain.check_lists(now_ns).map_err(|refusal| refusal.claimed_by(&peer.id)),
+            None => Err(Refusal::new(Reason::UnknownTrustDomain, "the trust domain is withdrawn").claimed_by(&peer.id)),
+        }
+    }
+
+    /// The files that this reading was made of.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The node's own name.

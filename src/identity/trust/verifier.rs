@@ -30,6 +30,12 @@ impl ConnectionVerifier {
         Arc::new(Self { trust, verdict: OnceLock::new() })
     }
 
+    /// The reading of the trust files that it asks.
+    #[must_use]
+    pub fn trust(&self) -> &Arc<TrustStore> {
+        &self.trust
+    }
+
     /// What was said of the client; none where the handshake did not come so far.
     #[must_use]
     pub fn verdict(&self) -> Option<&Result<VerifiedPeer, Refusal>> {
