@@ -8,5 +8,5 @@ pub mod reflection;
 pub mod status;
 
 pub use calls::{CallRules, CallsLayer};
-pub use live_calls::{CallMeter, LiveCalls};
+pub use live_calls::{LiveCall, LiveCalls};
 pub use status::Refused;

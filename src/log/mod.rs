@@ -2,11 +2,13 @@
 //! not durable.
 
 pub mod acknowledged;
+pub mod admin;
 pub mod contract;
 pub mod follow;
 pub mod memory;
 
 pub use acknowledged::LastAcknowledged;
+pub use admin::{BackupPiece, DiskState, LogAdmin, VerifyProgress};
 pub use contract::{
     AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts, Record, Refusal,
     Verdict,

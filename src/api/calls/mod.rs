@@ -123,9 +123,6 @@ where
         .as_ref()
         .zip(caller.as_ref())
         .map(|(method, caller)| rules.live.begin(caller.connection_id, method.path.clone(), rules.clock.now_ns()));
-    if let Some(guard) = &listed {
-        request.extensions_mut().insert(guard.meter.clone());
-    }
     let tally = Tally { method, started: Instant::now(), code: None, _listed: listed };
     let refused = match caller {
         None => Some(Status::unauthenticated("the connection has no client certificate with a SPIFFE ID")),
