@@ -1,5 +1,6 @@
 //! The tonic services, thin: they turn messages into calls of the rooms below and errors into statuses. It never decides anything.
 
+pub mod authorize;
 pub mod calls;
 pub mod live_calls;
 pub mod methods;
@@ -7,6 +8,7 @@ pub mod operations;
 pub mod reflection;
 pub mod status;
 
+pub use authorize::AuthorizeLayer;
 pub use calls::{CallRules, CallsLayer};
 pub use live_calls::{LiveCall, LiveCalls};
 pub use status::Refused;

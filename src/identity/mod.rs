@@ -13,6 +13,7 @@ pub mod dev_pki;
 pub mod policy;
 pub mod reload;
 mod room;
+pub mod rpc_policy;
 pub mod toml_file;
 pub mod trust;
 

@@ -150,6 +150,13 @@ impl Grant {
 }
 
 impl Policy {
+    /// Whether any grant in force allows an identity the action for some event at all; as [`Rights::may`], where nothing else is asked.
+    #[must_use]
+    pub fn may(&self, who: &SpiffeId, action: Action, now_ns: i64) -> bool {
+        let concerns = |grant: &Grant| grant.who.iter().any(|pattern| pattern.matches(who.as_str()));
+        self.grants.iter().any(|grant| grant.actions.contains(&action) && grant.is_in_force(now_ns) && concerns(grant))
+    }
+
     /// What an identity may do.
     #[must_use]
     pub fn rights(&self, who: &SpiffeId) -> Rights {
