@@ -8,14 +8,18 @@ use clap::{Parser, Subcommand};
 pub mod backoff;
 pub mod config;
 pub mod connect;
+pub mod events;
 pub mod exit;
 pub mod failure;
 #[cfg(test)]
 mod fake_node;
 pub mod filter_flags;
 pub mod json;
+pub mod operate;
 pub mod publish;
 pub mod settings;
+pub mod shell;
+pub mod subscribe;
 pub mod table;
 pub mod terminal;
 pub mod words;
@@ -37,6 +41,26 @@ pub struct Cli {
 pub enum Command {
     /// Publish events from a file or standard input.
     Publish(publish::PublishArguments),
+    /// Follow events as they come.
+    Subscribe(Box<subscribe::SubscribeArguments>),
+    /// Query what is stored: one event, lists, timelines, port calls.
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Look at a node and operate it.
+    #[command(subcommand)]
+    Node(operate::NodeCommand),
+    /// Ask whether an identity would be allowed an action, and which grant decides.
+    CheckAccess(operate::CheckAccessArguments),
+    /// Check the node's log.
+    #[command(subcommand)]
+    Log(operate::LogCommand),
+    /// Rebuild what is derived from the log.
+    #[command(subcommand)]
+    Views(operate::ViewsCommand),
+    /// Print a script that completes commands in a shell.
+    Completions(shell::CompletionsArguments),
+    /// Print the manual, or write its pages.
+    Man(shell::ManArguments),
     /// Check or show a node's settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -50,6 +74,14 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Publish(arguments) => block_on(publish::run(&arguments)),
+            Command::Subscribe(arguments) => block_on(subscribe::run(&arguments)),
+            Command::Events(command) => block_on(events::run(&command)),
+            Command::Node(command) => block_on(operate::run_node(&command)),
+            Command::CheckAccess(arguments) => block_on(operate::run_check_access(&arguments)),
+            Command::Log(command) => block_on(operate::run_log(&command)),
+            Command::Views(command) => block_on(operate::run_views(&command)),
+            Command::Completions(arguments) => shell::run_completions(&arguments, &mut io::stdout().lock()),
+            Command::Man(arguments) => shell::run_man(&arguments, &mut io::stdout().lock()),
             Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         }
     }

@@ -120,6 +120,14 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// Its text, safe to show.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 impl<T: AsRef<str>> From<T> for Cell {
     fn from(text: T) -> Self {
         Self::styled(text, Style::Plain)

@@ -101,7 +101,9 @@ def main() -> int:
             stopped = stop(node)
         if status != 0 or stopped != 0:
             log_tail = "".join((directory / "node.log").read_text().splitlines(keepends=True)[-60:])
-            return fail(f"{arguments.command} exited with {status}, the node with {stopped}. The end of its log:\n{log_tail}")
+            return fail(
+                f"{arguments.command} exited with {status}, the node with {stopped}. The end of its log:\n{log_tail}"
+            )
     return 0
 
 

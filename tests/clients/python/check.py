@@ -232,7 +232,7 @@ class Looking(unittest.TestCase):
         with NODE.channel("port") as channel:
             stub = EventServiceStub(channel)
             batch = moves(4, voyage())
-            for hours, event in zip((4, 1, 3, 2), batch):
+            for hours, event in zip((4, 1, 3, 2), batch, strict=False):
                 del event.subjects[0]
                 event.subjects[0].role = pb.SUBJECT_ROLE_PRIMARY
                 event.subjects.insert(0, pb.Subject(kind=pb.IDENTIFIER_KIND_CONTAINER, value="OOLU4293959"))

@@ -3,10 +3,11 @@ engineer would: one Handling a container, and the vessel's estimated arrival and
 
 from __future__ import annotations
 
+from tradelane.v1 import event_pb2 as pb
+
 import edifact
 from edifact import Message, Segment
 from model import Mapped, Mapping, SourceFile, container, envelope, local, subject
-from tradelane.v1 import event_pb2 as pb
 
 # BGM 1001, ITG guide.
 STEPS = {"44": pb.HANDLING_STEP_DISCHARGED, "46": pb.HANDLING_STEP_LOADED}
@@ -42,6 +43,12 @@ class _Mapper:
         self.carrier = transport.get(4)
         self.call_sign = transport.get(7)
         self.voyage = transport.get(1)
+        self.parties = [pb.Party(role=pb.PARTY_ROLE_CARRIER, scheme="SMDG", id=self.carrier)]
+        self.operators = [
+            pb.Party(role=pb.PARTY_ROLE_EQUIPMENT_OPERATOR, scheme="SMDG", id=segment.get(1))
+            for segment in self.header
+            if segment.tag == "NAD" and segment.get(0) == "CF"
+        ]
         # In a discharge report the terminal stands as the port of discharge, in a load report as the port of loading.
         here = next(s for s in self.header if s.tag == "LOC" and len(s.elements) > 2)
         self.port, self.terminal = here.get(1), here.get(2)
@@ -52,8 +59,6 @@ class _Mapper:
         for segment in self.header:
             if segment.tag == "DTM" and segment.get(0) in ("132", "133"):
                 self._vessel(segment)
-            elif segment.tag == "NAD" and segment.get(0) == "CF":
-                self.result.cannot_say("the operator of the containers, who is not the vessel's", f"NAD+CF+{segment.get(1)}")
         for group in self.groups:
             self._container(group)
 
@@ -75,7 +80,7 @@ class _Mapper:
                 subject(pb.IDENTIFIER_KIND_VOYAGE, self.voyage, issuer=self.carrier),
             ],
             places=[self._here()],
-            parties=[pb.Party(role=pb.PARTY_ROLE_CARRIER, scheme="SMDG", id=self.carrier)],
+            parties=self.parties,
             mode=pb.TRANSPORT_MODE_MARITIME,
             movement=pb.Movement(step=step),
         )
@@ -113,6 +118,10 @@ class _Mapper:
                 places.append(pb.Place(role=PLACE_ROLES[qualifier], kind=pb.PLACE_KIND_PORT, un_locode=segment.get(1)))
             elif segment.tag == "MEA" and segment.get(1) == "EGW" and segment.get(2) == "KGM":
                 handling.gross_mass_grams = int(segment.get(2, 1)) * 1000
+            elif segment.tag == "MEA" and segment.get(1) == "T" and segment.get(2) == "KGM":
+                handling.tare_mass_grams = int(segment.get(2, 1)) * 1000
+            elif segment.tag == "DGS" and qualifier == "IMD":
+                handling.dangerous_goods.add(hazard_class=segment.get(1), un_number=segment.get(2))
             elif segment.tag == "SEL" and qualifier != "SI":
                 subjects.append(subject(pb.IDENTIFIER_KIND_SEAL, qualifier, role=pb.SUBJECT_ROLE_SEAL))
             elif segment.tag == "FTX" and qualifier == "DAR":
@@ -130,7 +139,7 @@ class _Mapper:
             precision=pb.TIME_PRECISION_MINUTE,
             subjects=subjects,
             places=places,
-            parties=[pb.Party(role=pb.PARTY_ROLE_CARRIER, scheme="SMDG", id=self.carrier)],
+            parties=self.parties + self.operators,
             mode=pb.TRANSPORT_MODE_MARITIME,
             handling=handling,
         )
@@ -151,12 +160,8 @@ class _Mapper:
         example = f"{number}: {segment.tag}+{said}"
         if segment.tag == "SEL":
             self.result.cannot_say("a seal without its number (the terminal writes SI, which is yes)", example)
-        elif segment.tag == "MEA":
-            self.result.cannot_say("tare mass of a container", example)
         elif segment.tag == "FTX":
             self.result.cannot_say("goods description in words", example)
-        elif segment.tag == "DGS":
-            self.result.cannot_say("dangerous goods: IMDG class and UN number", example)
         elif segment.tag == "TDT":
             self.result.cannot_say("onward carriage by a mode that Recommendation 19 calls 'not applicable'", example)
         elif segment.tag not in SILENT:

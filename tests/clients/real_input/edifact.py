@@ -85,7 +85,7 @@ def segments(text: str) -> Iterator[Segment]:
     service = DEFAULT_SERVICE_STRING
     if text.startswith("UNA"):
         service, text = text[3:9], text[9:]
-    component_mark, element_mark, _, release, _, terminator = service
+    component_mark, element_mark, release, terminator = (service[i] for i in (0, 1, 3, 5))
     elements: list[list[str]] = [[""]]
     characters = iter(text)
     for character in characters:

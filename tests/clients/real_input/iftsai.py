@@ -3,12 +3,13 @@ and a departure for each port of call, all of them estimates."""
 
 from __future__ import annotations
 
-from datetime import timezone
+from datetime import UTC
+
+from tradelane.v1 import event_pb2 as pb
 
 import edifact
 from edifact import Message, Segment
 from model import Mapped, Mapping, SourceFile, envelope, local, subject
-from tradelane.v1 import event_pb2 as pb
 
 STEPS = {"132": pb.MOVEMENT_STEP_ARRIVED, "133": pb.MOVEMENT_STEP_DEPARTED}
 # LOC 3227: the port that the schedule is sent to, the ports before it and those after it.
@@ -34,7 +35,7 @@ def _map_message(file: SourceFile, message: Message, publisher: str, result: Map
     source = file.source(begin.get(1))
     assert message.prepared is not None, "a schedule that nobody dated cannot replace an earlier one"
     # UNB bears no zone either, and a carrier has no place: read as UTC.
-    created = message.prepared.replace(tzinfo=timezone.utc)
+    created = message.prepared.replace(tzinfo=UTC)
     if transport.get(7, 3):
         result.cannot_say("a vessel's name (its call sign is said)", f"{transport.get(7)}: {transport.get(7, 3)}")
     call: Segment | None = None

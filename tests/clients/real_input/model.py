@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -89,7 +89,7 @@ def timestamp(moment: datetime) -> Timestamp:
     """An aware time as protobuf has it."""
     assert moment.tzinfo is not None, "a time without a zone says nothing"
     result = Timestamp()
-    result.FromDatetime(moment.astimezone(timezone.utc))
+    result.FromDatetime(moment.astimezone(UTC))
     return result
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
-from model import Mapped, Mapping, SourceFile, envelope, subject
 from tradelane.v1 import event_pb2 as pb
+
+from model import Mapped, Mapping, SourceFile, envelope, subject
 
 PLACES = {
     "anchorArea": pb.PLACE_KIND_ANCHORAGE,
@@ -125,7 +126,7 @@ def _time(text: str) -> datetime:
     clock, _, fraction = match[2].partition(".")
     micros = int(fraction.ljust(6, "0")[:6]) if fraction else 0
     moment = datetime.strptime(f"{match[1]}T{clock}", "%Y-%m-%dT%H:%M:%S")
-    return moment.replace(microsecond=micros, tzinfo=timezone.utc)
+    return moment.replace(microsecond=micros, tzinfo=UTC)
 
 
 def _ship(ship: dict[str, str], role: pb.SubjectRole) -> list[pb.Subject]:

@@ -12,15 +12,15 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from tradelane.v1 import event_pb2 as pb
+from tradelane.v1 import event_service_pb2 as api
+from tradelane.v1.event_service_pb2_grpc import EventServiceStub
+
 import coarri
 import iftsai
 import port_calls
 import wco
 from model import Mapped, Mapping, SourceFile
-from tradelane.v1 import event_pb2 as pb
-from tradelane.v1 import event_service_pb2 as api
-from tradelane.v1.event_service_pb2_grpc import EventServiceStub
-
 from node_under_test import NodeUnderTest
 from tradelane_client import problem_of_status
 
@@ -151,12 +151,16 @@ def report(
     """The table that the people who keep the event model read."""
     made = Counter(mapped.kind for mapped in mapping.events)
     kept = Counter(mapped.kind for mapped in mapping.events if mapped.event.event_id in stored)
-    repeated = Counter(m.kind for m in mapping.events if m.event.event_id in stored and stored[m.event.event_id].duplicate)
+    repeated = Counter(
+        m.kind for m in mapping.events if m.event.event_id in stored and stored[m.event.event_id].duplicate
+    )
     denied = Counter(mapped.kind for mapped, _, _ in refused)
     print(f"{'kind':40} {'made':>6} {'stored':>7} {'repeated':>9} {'refused':>8}")
     for kind in sorted(made):
         print(f"{kind:40} {made[kind]:6} {kept[kind]:7} {repeated[kind]:9} {denied[kind]:8}")
-    print(f"{f'all, of {mapping.files} files':40} {len(mapping.events):6} {sum(kept.values()):7} {sum(repeated.values()):9} {len(refused):8}")
+    print(
+        f"{f'all, of {mapping.files} files':40} {len(mapping.events):6} {sum(kept.values()):7} {sum(repeated.values()):9} {len(refused):8}"
+    )
     if refused:
         print("\nrefused:")
         for mapped, code, reasons in refused:

@@ -7,10 +7,12 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tradelane.v1 import event_pb2 as pb
 
 from model import Mapped, Mapping, SourceFile, container, envelope, local, subject
-from tradelane.v1 import event_pb2 as pb
 
 RESPONSE_STANDARD = "WCO:DM:3.6:RES"
 STANDARDS = {"Response": RESPONSE_STANDARD, "Declaration": "WCO:DM:3.6:DEC"}
@@ -83,7 +85,7 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
         subject(pb.IDENTIFIER_KIND_LRN, lrn, issuer=mrn[2:4]),
     ]
     office = pb.Place(role=pb.PLACE_ROLE_OFFICE, kind=pb.PLACE_KIND_CUSTOMS_OFFICE, country_code=mrn[2:4])
-    common = {
+    common: dict[str, Any] = {
         "source": file.source(reference),
         "publisher": agency.customs,
         "event_time": issued,
@@ -101,7 +103,7 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
         clearance = pb.Clearance(step=_step(code, mrn, history), reasons=_reasons(response))
         due = _text(response, "AdditionalInformation/LimitDateTime/DateTimeString")
         if due:
-            clearance.due_time.FromDatetime(_wco_time(due).astimezone(timezone.utc))
+            clearance.due_time.FromDatetime(_wco_time(due).astimezone(UTC))
         exit_office = _text(response, "AdditionalInformation/StatementDescription")
         if code == "16" and exit_office:
             office.facility.CopyFrom(pb.Facility(scheme=pb.FACILITY_SCHEME_CUSTOMS_OFFICE, code=exit_office))
@@ -134,7 +136,7 @@ def _step(code: str, mrn: str, history: _History) -> pb.ClearanceStep:
 
 
 def _bind(
-    file: SourceFile, reference: str, lrn: str, mrn: str, common: dict[str, object], agency: Agency, result: Mapping
+    file: SourceFile, reference: str, lrn: str, mrn: str, common: dict[str, Any], agency: Agency, result: Mapping
 ) -> None:
     """The declarant's number and the agency's name one declaration."""
     parent = subject(pb.IDENTIFIER_KIND_LRN, lrn, issuer=mrn[2:4])
@@ -149,7 +151,11 @@ def _map_declaration(
 ) -> None:
     lrn, mrn = _text(declaration, "FunctionalReferenceID"), _text(declaration, "ID")
     type_code = _text(declaration, "TypeCode")
-    answers = [r for r in responses if (mrn or lrn) in (_text(r, "Declaration/ID"), _text(r, "Declaration/FunctionalReferenceID"))]
+    answers = [
+        r
+        for r in responses
+        if (mrn or lrn) in (_text(r, "Declaration/ID"), _text(r, "Declaration/FunctionalReferenceID"))
+    ]
     receipts = [r for r in answers if _text(r, "FunctionCode") == "02"]
     if mrn:
         # A request about a declaration is answered by a receipt of its own, after the declaration's first answer.
@@ -162,7 +168,9 @@ def _map_declaration(
     subjects = [subject(pb.IDENTIFIER_KIND_LRN, lrn, issuer=country)]
     if mrn:
         subjects.append(subject(pb.IDENTIFIER_KIND_MRN, mrn))
-        result.cannot_say("what a request to customs asks for (correct, invalidate, present)", f"{file.name}: {type_code}")
+        result.cannot_say(
+            "what a request to customs asks for (correct, invalidate, present)", f"{file.name}: {type_code}"
+        )
     for previous in declaration.iter():
         if _name(previous) == "PreviousDocument" and _text(previous, "TypeCode") in ("DCR", "MCR"):
             subjects.append(subject(pb.IDENTIFIER_KIND_UCR, _text(previous, "ID")))
@@ -237,7 +245,10 @@ def _map_movement(file: SourceFile, root: ET.Element, agency: Agency, result: Ma
         handling=pb.Handling(step=step),
     )
     if _text(movement, "transportDetails/transportID"):
-        result.cannot_say("a vessel that is named and has no number", f"{file.name}: {_text(movement, 'transportDetails/transportID')}")
+        result.cannot_say(
+            "a vessel that is named and has no number",
+            f"{file.name}: {_text(movement, 'transportDetails/transportID')}",
+        )
     result.events.append(Mapped(f"WCO movement {code}", file.name, agency.terminal, event))
 
 
@@ -333,7 +344,7 @@ def _text(element: ET.Element, path: str) -> str:
 def _wco_time(text: str) -> datetime:
     """Format 304: CCYYMMDDHHMMSS and a zone, which is Z or whole hours."""
     if text.endswith("Z"):
-        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
     return datetime.strptime(text + "00", "%Y%m%d%H%M%S%z")
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import unittest
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ CONTAINER = "MSKU9070323"
 
 def event(on: str, container: str = CONTAINER) -> dict[str, Any]:
     """What a person would type, in protobuf's JSON mapping."""
-    now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     return {
         "eventId": str(uuid.uuid4()),
         "publisher": PORT["id"],
@@ -84,7 +84,18 @@ class Tool:
 
 class BufCurl(Tool):
     def command(self, target: str, request: dict[str, Any] | None) -> list[str]:
-        base = ["buf", "curl", "--protocol", "grpc", "--cacert", NODE["ca"], "--cert", PORT["cert"], "--key", PORT["key"]]
+        base = [
+            "buf",
+            "curl",
+            "--protocol",
+            "grpc",
+            "--cacert",
+            NODE["ca"],
+            "--cert",
+            PORT["cert"],
+            "--key",
+            PORT["key"],
+        ]
         if request is None:
             return [*base, f"--list-{target}", f"https://{NODE['address']}"]
         return [*base, "-d", json.dumps(request), f"https://{NODE['address']}/tradelane.v1.EventService/{target}"]
@@ -92,7 +103,17 @@ class BufCurl(Tool):
 
 class Grpcurl(Tool):
     def command(self, target: str, request: dict[str, Any] | None) -> list[str]:
-        base = ["grpcurl", "-cacert", NODE["ca"], "-cert", PORT["cert"], "-key", PORT["key"], "-max-time", str(TIMEOUT_S)]
+        base = [
+            "grpcurl",
+            "-cacert",
+            NODE["ca"],
+            "-cert",
+            PORT["cert"],
+            "-key",
+            PORT["key"],
+            "-max-time",
+            str(TIMEOUT_S),
+        ]
         if request is None:
             return [*base, NODE["address"], *target.split()]
         return [*base, "-d", json.dumps(request), NODE["address"], f"tradelane.v1.EventService/{target}"]
@@ -114,7 +135,9 @@ class Checks:
         [recorded] = documents(listed.stdout)[0]["events"]
         self.assertEqual(recorded["position"], result["position"])
         self.assertEqual(recorded["signed"]["event"]["subjects"][0]["value"], CONTAINER)
-        streamed = self.tool.first_message("Subscribe", {"startAt": "START_AT_EARLIEST", **of_voyage(on)}, result["eventId"])
+        streamed = self.tool.first_message(
+            "Subscribe", {"startAt": "START_AT_EARLIEST", **of_voyage(on)}, result["eventId"]
+        )
         self.assertIn(result["eventId"], streamed)
 
     def test_a_refusal_exits_with_its_code(self) -> None:
