@@ -36,6 +36,14 @@ ZONES = {
     "TR": "Europe/Istanbul",
 }
 
+# Kinds of references whose punctuation belongs to them.
+PUNCTUATED = {
+    pb.IDENTIFIER_KIND_UCR,
+    pb.IDENTIFIER_KIND_LRN,
+    pb.IDENTIFIER_KIND_PORT_CALL,
+    pb.IDENTIFIER_KIND_TERMINAL_CALL,
+}
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -140,8 +148,9 @@ def envelope(
 def subject(
     kind: pb.IdentifierKind, value: str, issuer: str = "", role: pb.SubjectRole = pb.SUBJECT_ROLE_PRIMARY
 ) -> pb.Subject:
-    """A subject in canonical form: upper case, without spaces."""
-    return pb.Subject(kind=kind, value=re.sub(r"\s", "", value).upper(), issuer=issuer.upper(), role=role)
+    """A subject in canonical form: upper case, without spaces, and without hyphens where they are no part of the reference."""
+    dropped = r"\s" if kind in PUNCTUATED else r"[\s-]"
+    return pb.Subject(kind=kind, value=re.sub(dropped, "", value).upper(), issuer=issuer.upper(), role=role)
 
 
 def container(number: str) -> pb.Subject:
