@@ -16,6 +16,7 @@ mod fake_node;
 pub mod filter_flags;
 pub mod json;
 pub mod operate;
+pub mod pki;
 pub mod publish;
 pub mod settings;
 pub mod shell;
@@ -57,6 +58,9 @@ pub enum Command {
     /// Rebuild what is derived from the log.
     #[command(subcommand)]
     Views(operate::ViewsCommand),
+    /// Make certificates for development and tests.
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
     /// Print a script that completes commands in a shell.
     Completions(shell::CompletionsArguments),
     /// Print the manual, or write its pages.
@@ -80,6 +84,7 @@ impl Cli {
             Command::CheckAccess(arguments) => block_on(operate::run_check_access(&arguments)),
             Command::Log(command) => block_on(operate::run_log(&command)),
             Command::Views(command) => block_on(operate::run_views(&command)),
+            Command::Pki(command) => pki::run(&command, &mut io::stdout().lock()),
             Command::Completions(arguments) => shell::run_completions(&arguments, &mut io::stdout().lock()),
             Command::Man(arguments) => shell::run_man(&arguments, &mut io::stdout().lock()),
             Command::Config(command) => config::run(&command, &mut io::stdout().lock()),

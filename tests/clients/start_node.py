@@ -111,7 +111,7 @@ def make_certificates(binary: Path, root: Path) -> dict[str, tuple[Path, Path]]:
     """An authority for each trust domain, a certificate for the node and one for each participant: name -> (certificate, key)."""
     for domain in sorted({domain_of(spiffe_id) for spiffe_id in [NODE_ID, *PARTICIPANTS.values()]}):
         must(binary, "pki", "init", "--dir", root, domain)
-    must(binary, "pki", "issue", "--dir", root, "--node", "--dns", "localhost", NODE_ID)
+    must(binary, "pki", "issue", "--dir", root, "--node", "--host", "localhost", NODE_ID)
     for spiffe_id in PARTICIPANTS.values():
         must(binary, "pki", "issue", "--dir", root, spiffe_id)
     files = {"node": files_of(root, NODE_ID)}
