@@ -5,10 +5,14 @@ pub mod calls;
 pub mod live_calls;
 pub mod methods;
 pub mod operations;
+pub mod recorded;
 pub mod reflection;
 pub mod status;
+pub mod stream_quota;
 
 pub use authorize::AuthorizeLayer;
 pub use calls::{CallRules, CallsLayer};
 pub use live_calls::{LiveCall, LiveCalls};
+pub use recorded::Recorder;
 pub use status::Refused;
+pub use stream_quota::StreamQuota;

@@ -18,7 +18,7 @@ use crate::wire::violations::Violation;
 pub const ERROR_DOMAIN: &str = "tradelane";
 
 /// When a client that met a passing shortage had better come again.
-const SHORTAGE_RETRY: Duration = Duration::from_millis(250);
+pub(super) const SHORTAGE_RETRY: Duration = Duration::from_millis(250);
 
 /// A refusal as the API says it: what becomes a `tonic::Status` (of a call) or a `google.rpc.Status` (inside a message).
 #[derive(Debug, Clone, PartialEq)]
