@@ -6,6 +6,7 @@ use std::{future::Future, io};
 use clap::{Parser, Subcommand};
 
 pub mod backoff;
+pub mod backup;
 pub mod config;
 pub mod connect;
 pub mod events;
@@ -61,6 +62,8 @@ pub enum Command {
     /// Make certificates for development and tests.
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    /// Copy a running node's log into a file.
+    Backup(backup::BackupArguments),
     /// Print a script that completes commands in a shell.
     Completions(shell::CompletionsArguments),
     /// Print the manual, or write its pages.
@@ -85,6 +88,7 @@ impl Cli {
             Command::Log(command) => block_on(operate::run_log(&command)),
             Command::Views(command) => block_on(operate::run_views(&command)),
             Command::Pki(command) => pki::run(&command, &mut io::stdout().lock()),
+            Command::Backup(arguments) => block_on(backup::run(&arguments)),
             Command::Completions(arguments) => shell::run_completions(&arguments, &mut io::stdout().lock()),
             Command::Man(arguments) => shell::run_man(&arguments, &mut io::stdout().lock()),
             Command::Config(command) => config::run(&command, &mut io::stdout().lock()),

@@ -75,8 +75,9 @@ pub fn timeline(terminal: &mut Terminal, answer: &GetTimelineResponse) -> io::Re
             glance.subject = format!("{} (associated)", words::subject(via));
         }
         if !entry.revised_by.is_empty() {
-            let separator = if glance.remark.is_empty() { "" } else { ", " };
-            glance.remark += &format!("{separator}revised by {}", entry.revised_by);
+            let remarks = [glance.remark, format!("revised by {}", entry.revised_by)];
+            let remarks: Vec<_> = remarks.into_iter().filter(|text| !text.is_empty()).collect();
+            glance.remark = remarks.join(", ");
         }
         table.row(row(glance));
     }

@@ -24,7 +24,7 @@ use crate::wire::{
 mod long;
 mod show;
 
-pub use long::{LogCommand, ViewsCommand, run_log, run_views};
+pub use long::{LogCommand, ViewsCommand, advance, bar, run_log, run_views};
 
 /// `tradelane node`
 #[derive(Debug, Subcommand)]
