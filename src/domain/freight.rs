@@ -1,9 +1,31 @@
 //! Identifiers of freight: canonical forms, shapes and check digits. Pure and always strict: shapes and check digits never age, so no
 //! configuration switches them off. It never knows which events an identifier may appear in.
 
-use std::borrow::Cow;
+pub mod air;
+pub mod canonical;
+pub mod container;
+pub mod country;
+pub mod customs;
+mod digits;
+pub mod goods;
+pub mod gs1;
+pub mod place;
+pub mod rail;
+pub mod reference;
+pub mod vehicle;
+pub mod vessel;
+
+#[cfg(test)]
+mod tests;
+
+pub use canonical::{canonical, canonical_forms, canonical_issuer, compact};
+pub use country::is_country;
+pub use place::is_locode;
 
 use super::codes::kind;
+
+/// The longest value of an identifier that is no URI, in characters: the longest reference of the standards, the UCR, has 35.
+pub const VALUE_CHARACTERS_MAX: usize = 35;
 
 /// What is wrong with an identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,79 +36,90 @@ pub struct IdentifierFault {
     pub description: String,
 }
 
-/// The canonical form of a value of a kind, as events carry it: upper case, spaces and hyphens removed; punctuation is kept where it is
-/// part of the reference, and a GS1 URI is left as it is.
-#[must_use]
-pub fn canonical(kind: u8, value: &str) -> Cow<'_, str> {
-    match kind {
-        kind::GS1_URI => Cow::Borrowed(value),
-        kind::UCR
-        | kind::LRN
-        | kind::DECLARATION
-        | kind::PORT_CALL
-        | kind::TERMINAL_CALL
-        | kind::RAIL_CONSIGNMENT
-        | kind::ROAD_CONSIGNMENT => rewrite(value, |character| character.is_whitespace()),
-        _ => compact(value),
-    }
+/// What an issuer is to a kind of identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IssuerRule {
+    /// The number is unique in the world: an issuer beside it would give one thing two names.
+    None,
+    /// The number is an issuer's, who may be left out where the publisher does not know it.
+    Optional,
+    /// Without it the number means nothing.
+    Required,
+    /// As [`Self::Required`], and a country of ISO 3166-1.
+    RequiredCountry,
+    /// As [`Self::Optional`], and a country of ISO 3166-1.
+    OptionalCountry,
+    /// As [`Self::Required`], and a UN/LOCODE.
+    RequiredLocode,
 }
 
-/// Every form that a value may have in an event, where its kind is not known.
-#[must_use]
-pub fn canonical_forms(value: &str) -> Vec<String> {
-    let mut forms = vec![value.to_owned()];
-    for kind in [kind::UCR, kind::CONTAINER] {
-        let form = canonical(kind, value);
-        if !forms.iter().any(|known| **known == *form) {
-            forms.push(form.into_owned());
-        }
-    }
-    forms
-}
-
-/// An issuer's or facility's canonical form: upper case without spaces; punctuation is kept.
-#[must_use]
-pub fn canonical_issuer(issuer: &str) -> Cow<'_, str> {
-    rewrite(issuer, char::is_whitespace)
-}
-
-/// Upper case, without spaces and hyphens.
-#[must_use]
-pub fn compact(text: &str) -> Cow<'_, str> {
-    rewrite(text, |character| character.is_whitespace() || character == '-')
-}
-
-fn rewrite(text: &str, drop: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if text.chars().all(|character| !drop(character) && !character.is_lowercase()) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(text.chars().filter(|character| !drop(*character)).flat_map(char::to_uppercase).collect())
-}
-
-/// Whether a canonical text has the shape of a UN/LOCODE: a country and three letters, or digits from 2 to 9 (UN/ECE Recommendation 16).
-#[must_use]
-pub fn is_locode(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() == 5
-        && bytes[..2].iter().all(u8::is_ascii_uppercase)
-        && bytes[2..].iter().all(|byte| byte.is_ascii_uppercase() || (b'2'..=b'9').contains(byte))
-}
-
-/// Whether a canonical text has the shape of a country code of ISO 3166-1.
-#[must_use]
-pub fn is_country(text: &str) -> bool {
-    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase())
-}
-
-/// Checks a canonical value's shape and check digit.
+/// Checks a canonical value's shape and check digit. A kind that is not known passes: whoever takes events decides about unknown kinds.
 ///
 /// # Errors
 /// What is wrong, and what would be right.
 pub fn check(kind: u8, value: &str) -> Result<(), IdentifierFault> {
-    let _ = kind;
-    if value.is_empty() || value.len() > 256 {
-        let description = format!("must have 1 to 256 characters, not {}", value.len());
-        return Err(IdentifierFault { reason: "IDENTIFIER_MALFORMED", description });
+    match kind {
+        kind::CONTAINER => container::check(value),
+        kind::VESSEL_IMO => vessel::check_imo(value),
+        kind::VESSEL_MMSI => vessel::check_mmsi(value),
+        kind::VESSEL_CALL_SIGN => vessel::check_call_sign(value),
+        kind::VESSEL_ENI => vessel::check_eni(value),
+        kind::FLIGHT => air::check_flight(value),
+        kind::AIR_WAYBILL => air::check_waybill(value),
+        kind::ULD => air::check_uld(value),
+        kind::WAGON => rail::check_wagon(value),
+        kind::ROAD_VEHICLE => vehicle::check_plate(value),
+        kind::VIN => vehicle::check_vin(value),
+        kind::MRN => customs::check_mrn(value),
+        kind::SSCC => gs1::check_sscc(value),
+        kind::GS1_URI => gs1::check_uri(value),
+        _ => reference::check(value),
     }
-    Ok(())
+}
+
+/// What an issuer is to a kind and value.
+#[must_use]
+pub fn issuer_rule(kind: u8, value: &str) -> IssuerRule {
+    match kind {
+        kind::CONTAINER
+        | kind::VESSEL_IMO
+        | kind::VESSEL_MMSI
+        | kind::VESSEL_CALL_SIGN
+        | kind::VESSEL_ENI
+        | kind::AIR_WAYBILL
+        | kind::UCR
+        | kind::MRN
+        | kind::SSCC
+        | kind::GS1_URI
+        | kind::VIN
+        | kind::ULD => IssuerRule::None,
+        // A wagon number of the 1520 mm railways has eight digits and repeats among other numberings.
+        kind::WAGON if value.len() == rail::WAGON_1520_DIGITS => IssuerRule::Required,
+        kind::WAGON => IssuerRule::None,
+        kind::OTHER_EQUIPMENT | kind::TERMINAL_CALL => IssuerRule::Required,
+        kind::DECLARATION => IssuerRule::RequiredCountry,
+        kind::ROAD_VEHICLE => IssuerRule::OptionalCountry,
+        kind::PORT_CALL => IssuerRule::RequiredLocode,
+        _ => IssuerRule::Optional,
+    }
+}
+
+/// Whether numbers of this kind repeat daily, so that a date belongs to them.
+#[must_use]
+pub fn repeats_daily(kind: u8) -> bool {
+    matches!(kind, kind::FLIGHT | kind::TRAIN)
+}
+
+fn malformed(description: String) -> IdentifierFault {
+    IdentifierFault { reason: "IDENTIFIER_MALFORMED", description }
+}
+
+/// Refuses a value whose last character is not the check digit that the rest asks for.
+fn expect_check_digit(value: &str, expected: u32) -> Result<(), IdentifierFault> {
+    let found = value.chars().last().unwrap_or_default();
+    if found.to_digit(10) == Some(expected) {
+        return Ok(());
+    }
+    let description = format!("check digit of {value} is {expected}, not {found}");
+    Err(IdentifierFault { reason: "CHECK_DIGIT_WRONG", description })
 }
