@@ -12,12 +12,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    // Every message knows its name, since the codec decides by it which requests may carry nothing unknown.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
+        .codec_path("crate::wire::codec::StrictCodec")
         // These messages carry event bytes that must pass through unchanged: hand-written types hold them raw.
         .extern_path(".tradelane.v1.SignedEvent", "crate::wire::SignedEvent")
         .extern_path(".tradelane.v1.PublishRequest", "crate::wire::PublishRequest")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .bytes(".tradelane.v1")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

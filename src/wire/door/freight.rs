@@ -1,0 +1,114 @@
+//! Movement of means of transport, and handling of equipment and cargo.
+
+use super::{Checker, Path, bodies::is_consignment};
+use crate::{
+    domain::freight::container::is_size_type,
+    wire::proto::{
+        Event, Handling, HandlingStep, IdentifierKind as Kind, LoadStatus, Movement, MovementStep, PlaceRole,
+        PortService, Traffic,
+    },
+};
+
+impl Checker<'_> {
+    pub(super) fn movement(&mut self, event: &Event, movement: &Movement, root: &Path<'_>, at: &Path<'_>) {
+        self.required_enum::<MovementStep>(movement.step, &at.field("step"), "MovementStep", "STEP_MISSING");
+        let service_at = &at.field("service");
+        self.optional_enum::<PortService>(movement.service, service_at, "PortService");
+        let served = matches!(movement.step(), MovementStep::Started | MovementStep::Completed);
+        if served && movement.service == 0 {
+            self.report.add(service_at, "SERVICE_MISSING", "must say which service is STARTED or COMPLETED");
+        }
+        let suspended = movement.step() == MovementStep::Suspended;
+        if !served && !suspended && movement.service != 0 {
+            self.report.add(
+                service_at,
+                "SERVICE_NOT_ALLOWED",
+                "must be unset: only STARTED, COMPLETED and SUSPENDED speak of a service",
+            );
+        }
+        let reason = &movement.delay_reason_code;
+        let shaped = reason.len() <= 3 && reason.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let description = "must be an SMDG delay reason of at most three letters and digits, such as WEA";
+        self.report.require(shaped, &at.field("delay_reason_code"), "DELAY_REASON_MALFORMED", description);
+        self.subject_of(
+            event,
+            root,
+            is_conveyance,
+            "movement needs a means of transport: a vessel, voyage, call, flight, train, wagon or road vehicle",
+        );
+        let (roles, description): (&[PlaceRole], _) = if movement.step() == MovementStep::CrossedBorder {
+            (
+                &[PlaceRole::Event, PlaceRole::Exit, PlaceRole::Entry],
+                "must have the country left (EXIT), entered (ENTRY) or the crossing (EVENT)",
+            )
+        } else {
+            (&[PlaceRole::Event], "must have a place in the role EVENT: where it happens")
+        };
+        let somewhere = Self::has_place(event, roles, |_| true);
+        self.report.require(somewhere, &root.field("places"), "LOCATION_MISSING", description);
+    }
+
+    pub(super) fn handling(&mut self, event: &Event, handling: &Handling, root: &Path<'_>, at: &Path<'_>) {
+        self.required_enum::<HandlingStep>(handling.step, &at.field("step"), "HandlingStep", "STEP_MISSING");
+        self.optional_enum::<LoadStatus>(handling.load_status, &at.field("load_status"), "LoadStatus");
+        self.optional_enum::<Traffic>(handling.traffic, &at.field("traffic"), "Traffic");
+        let size_type = &handling.size_type;
+        if !size_type.is_empty() && !is_size_type(size_type) {
+            let description = format!("must be a size and type of ISO 6346 such as 45G1, not {size_type:?}");
+            self.report.add(&at.field("size_type"), "SIZE_TYPE_MALFORMED", description);
+        }
+        let position = &handling.stowage_position;
+        let shaped =
+            position.len() <= 10 && position.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let description = "must be bay, row and tier as at most ten letters and digits, such as 0380886";
+        self.report.require(shaped, &at.field("stowage_position"), "STOWAGE_MALFORMED", description);
+        let weighed = !handling.verified_gross_mass || 0 < handling.gross_mass_grams;
+        self.report.require(
+            weighed,
+            &at.field("gross_mass_grams"),
+            "INCONSISTENT",
+            "must be set where verified_gross_mass is true",
+        );
+        let counted = handling.total_pieces == 0 || handling.piece_count <= handling.total_pieces;
+        self.report.require(counted, &at.field("piece_count"), "INCONSISTENT", "must be at most total_pieces");
+        self.subject_of(event, root, is_handled, "handling needs equipment, a wagon, a vehicle or a consignment");
+        let somewhere = Self::has_place(event, &[PlaceRole::Event], |_| true);
+        self.report.require(
+            somewhere,
+            &root.field("places"),
+            "LOCATION_MISSING",
+            "must have a place in the role EVENT: where it happens",
+        );
+    }
+}
+
+fn is_conveyance(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::VesselImo
+            | Kind::VesselMmsi
+            | Kind::VesselCallSign
+            | Kind::VesselEni
+            | Kind::Voyage
+            | Kind::PortCall
+            | Kind::TerminalCall
+            | Kind::Flight
+            | Kind::Train
+            | Kind::Wagon
+            | Kind::RoadVehicle
+    )
+}
+
+fn is_handled(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Container
+            | Kind::OtherEquipment
+            | Kind::Uld
+            | Kind::Wagon
+            | Kind::RoadVehicle
+            | Kind::Vin
+            | Kind::Sscc
+            | Kind::Gs1Uri
+    ) || is_consignment(kind)
+}
