@@ -151,6 +151,7 @@ pub static PARTY_ROLE: Codes = Codes {
         "consignee",
         "notify",
         "authority",
+        "equipment_operator",
     ],
 };
 

@@ -6,7 +6,7 @@ use super::{
     envelope::body_field,
     places::has_country,
     subjects::SUBJECTS_MAX,
-    text::{CODE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, URI_CHARACTERS_MAX},
+    text::{CODE_CHARACTERS_MAX, URI_CHARACTERS_MAX},
 };
 use crate::wire::proto::{
     Association, AssociationStep, Clearance, ClearanceStep, Document, DocumentStep, Event, Hold, HoldKind, HoldStep,
@@ -60,7 +60,7 @@ impl Checker<'_> {
     fn hold(&mut self, event: &Event, hold: &Hold, root: &Path<'_>, at: &Path<'_>) {
         self.required_enum::<HoldStep>(hold.step, &at.field("step"), "HoldStep", "STEP_MISSING");
         self.actual_only(event, root, "a hold");
-        self.required_text(&hold.hold_id, NAME_CHARACTERS_MAX, &at.field("hold_id"));
+        self.required_text(&hold.hold_id, CODE_CHARACTERS_MAX, &at.field("hold_id"));
         if hold.step() == HoldStep::Placed {
             self.required_enum::<HoldKind>(hold.kind, &at.field("kind"), "HoldKind", "KIND_MISSING");
         } else {
@@ -80,7 +80,7 @@ impl Checker<'_> {
         self.required_enum::<InspectionStep>(inspection.step, &at.field("step"), "InspectionStep", "STEP_MISSING");
         self.optional_enum::<InspectionKind>(inspection.kind, &at.field("kind"), "InspectionKind");
         self.optional_enum::<InspectionResult>(inspection.result, &at.field("result"), "InspectionResult");
-        self.text(&inspection.inspection_id, NAME_CHARACTERS_MAX, &at.field("inspection_id"));
+        self.text(&inspection.inspection_id, CODE_CHARACTERS_MAX, &at.field("inspection_id"));
         self.reasons(&inspection.reasons, at);
         if inspection.step() == InspectionStep::Completed {
             self.actual_only(event, root, "a completed inspection");

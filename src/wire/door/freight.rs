@@ -4,8 +4,8 @@ use super::{Checker, Path, bodies::is_consignment};
 use crate::{
     domain::freight::container::is_size_type,
     wire::proto::{
-        Event, Handling, HandlingStep, IdentifierKind as Kind, LoadStatus, Movement, MovementStep, PlaceRole,
-        PortService, Traffic,
+        DangerousGoods, Event, Handling, HandlingStep, IdentifierKind as Kind, LoadStatus, Movement, MovementStep,
+        PlaceRole, PortService, Traffic,
     },
 };
 
@@ -18,12 +18,12 @@ impl Checker<'_> {
         if served && movement.service == 0 {
             self.report.add(service_at, "SERVICE_MISSING", "must say which service is STARTED or COMPLETED");
         }
-        let suspended = movement.step() == MovementStep::Suspended;
-        if !served && !suspended && movement.service != 0 {
+        let serves = served || movement.step() == MovementStep::Omitted;
+        if !serves && movement.service != 0 {
             self.report.add(
                 service_at,
                 "SERVICE_NOT_ALLOWED",
-                "must be unset: only STARTED, COMPLETED and SUSPENDED speak of a service",
+                "must be unset: only STARTED, COMPLETED and OMITTED speak of a service",
             );
         }
         let reason = &movement.delay_reason_code;
@@ -71,6 +71,7 @@ impl Checker<'_> {
         );
         let counted = handling.total_pieces == 0 || handling.piece_count <= handling.total_pieces;
         self.report.require(counted, &at.field("piece_count"), "INCONSISTENT", "must be at most total_pieces");
+        self.dangerous_goods(&handling.dangerous_goods, at);
         self.subject_of(event, root, is_handled, "handling needs equipment, a wagon, a vehicle or a consignment");
         let somewhere = Self::has_place(event, &[PlaceRole::Event], |_| true);
         self.report.require(
@@ -79,6 +80,34 @@ impl Checker<'_> {
             "LOCATION_MISSING",
             "must have a place in the role EVENT: where it happens",
         );
+    }
+
+    fn dangerous_goods(&mut self, goods: &[DangerousGoods], body: &Path<'_>) {
+        if !self.at_most(goods.len(), DANGEROUS_GOODS_MAX, &body.field("dangerous_goods")) {
+            return;
+        }
+        for (index, DangerousGoods { un_number, hazard_class }) in goods.iter().enumerate() {
+            let at = &body.element("dangerous_goods", index);
+            let numbered = un_number.len() == 4 && un_number.bytes().all(|byte| byte.is_ascii_digit());
+            let description = "must be a UN number of four digits, such as 2735";
+            self.report.require(numbered, &at.field("un_number"), "DANGEROUS_GOODS_MALFORMED", description);
+            let classed = hazard_class.is_empty() || is_hazard_class(hazard_class);
+            let description = "must be a class or division with its compatibility group, such as 8, 5.1 or 1.4S";
+            self.report.require(classed, &at.field("hazard_class"), "DANGEROUS_GOODS_MALFORMED", description);
+        }
+    }
+}
+
+/// The most dangerous goods of one handling.
+const DANGEROUS_GOODS_MAX: usize = 64;
+
+/// Class 1 to 9, a division of one digit, and for explosives a compatibility group of one letter (UN Model Regulations, chapter 2.0).
+fn is_hazard_class(text: &str) -> bool {
+    match *text.as_bytes() {
+        [b'1'..=b'9'] => true,
+        [b'1'..=b'9', b'.', b'1'..=b'9'] => true,
+        [b'1', b'.', b'1'..=b'6', b'A'..=b'S'] => true,
+        _ => false,
     }
 }
 

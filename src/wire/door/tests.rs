@@ -11,8 +11,8 @@ use crate::{
     },
     testing::events::{HOUR_NS, MINUTE_NS, Voyage, subject, timestamp},
     wire::proto::{
-        Audience, Condition, Emission, Energy, Extension, Facility, Handling, IdentifierKind, Measurement, Movement,
-        Party, Place, Reason, Revision, Signature, Source, Subject, SubjectRole, event::Body,
+        Audience, Condition, DangerousGoods, Emission, Energy, Extension, Facility, Handling, IdentifierKind,
+        Measurement, Movement, Party, Place, Reason, Revision, Signature, Source, Subject, SubjectRole, event::Body,
     },
 };
 
@@ -341,12 +341,25 @@ fn bodies_of_freight_are_judged() {
             (handling.piece_count, handling.total_pieces) = (3, 2);
         }),
     );
+    let carries = |un_number: &str, hazard_class: &str| {
+        let goods = DangerousGoods { un_number: un_number.into(), hazard_class: hazard_class.into() };
+        with_handling(move |handling| handling.dangerous_goods = vec![goods])
+    };
+    for class in ["8", "5.1", "1.4S", ""] {
+        assert_eq!(said(event(), carries("2735", class)), []);
+    }
+    let at = "handling.dangerous_goods[0]";
+    refused(event(), &format!("{at}.un_number"), "DANGEROUS_GOODS_MALFORMED", carries("UN2735", "8"));
+    for class in ["0", "5.", "8S", "1.7A"] {
+        refused(event(), &format!("{at}.hazard_class"), "DANGEROUS_GOODS_MALFORMED", carries("2735", class));
+    }
     let moved = |step, service, reason: &str| {
         let movement = Movement { step, service, delay_reason_code: reason.into() };
         move |event: &mut Event| event.body = Some(Body::Movement(movement))
     };
     let event = || voyage().vessel_arrived();
     assert_eq!(said(event(), moved(5, 1, "WEA")), []);
+    assert_eq!(said(event(), moved(7, 1, "")), [], "an announced service will not take place");
     refused(event(), "movement.service", "SERVICE_MISSING", moved(5, 0, ""));
     refused(event(), "movement.service", "SERVICE_NOT_ALLOWED", moved(1, 1, ""));
     refused(event(), "movement.delay_reason_code", "DELAY_REASON_MALFORMED", moved(1, 0, "weather"));
