@@ -6,6 +6,7 @@ pub mod admin;
 pub mod contract;
 pub mod follow;
 pub mod memory;
+pub mod sled_log;
 
 pub use acknowledged::LastAcknowledged;
 pub use admin::{BackupPiece, DiskState, LogAdmin, VerifyProgress};

@@ -1,1 +1,66 @@
-//! Owns every synchronous write: the journal, the one sled thread, sorted runs, recovery. It never knows what an event means.
+//! Owns every synchronous write: the journal, the one sled database, sorted runs, the watermark. It never knows what an event means, and
+//! it never answers before what it answers about is on the disk.
+//!
+//! In reading order: [`durable`] (what "on the disk" means), [`bytes`] (reading fixed layouts), [`directory_lock`], [`epochs`] and
+//! [`watermark`] (the small files), [`journal`] (what makes an acknowledgement safe), [`keys`] and [`store`] (sled, its one owner),
+//! [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] (what happens when a disk fails).
+
+pub mod bloom;
+pub mod bytes;
+pub mod directory_lock;
+pub mod durable;
+pub mod epochs;
+pub mod fatal;
+pub mod journal;
+pub mod keys;
+pub mod runs;
+pub mod store;
+pub mod watermark;
+
+/// A SHA-256 digest that stands for the log up to a place: over the chain before it and the record at that place.
+pub type ChainHash = [u8; 32];
+
+/// What the first record's chain builds on.
+pub const CHAIN_START: ChainHash = [0; 32];
+
+/// Why stored state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The operating system refused; the source says why.
+    #[error("{what}")]
+    Io {
+        /// What was being done, with the path.
+        what: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// Bytes that were durable are missing or altered.
+    #[error("{0}")]
+    Damaged(String),
+    /// sled answered an error.
+    #[error("{what}")]
+    Sled {
+        /// What was being done.
+        what: String,
+        /// sled's answer.
+        source: sled::Error,
+    },
+}
+
+impl StorageError {
+    /// Wraps an operating system's error with what was being done.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// The error with its cause on one line, for a log or a person.
+    #[must_use]
+    pub fn with_cause(&self) -> String {
+        match self {
+            Self::Io { what, source } => format!("{what}: {source}"),
+            Self::Damaged(what) => what.clone(),
+            Self::Sled { what, source } => format!("{what}: {source}"),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A log as one file: written while the log is in use, read into an empty data directory. It never shows what was not durable when it
+//! began, and a file that is cut or altered restores nothing.
+//!
+//! ```text
+//! magic "TLBACKUP" | version u32 = 1
+//! sections: kind u8 | bytes u32 | crc u32 of kind, bytes and what follows | bytes
+//!   E the epochs, as their file    B a block of events, as sled holds it    Z end: head u64, chain hash [32]
+//! ```
+
+use std::{fs::File, io::Read, path::Path};
+
+use bytes::Bytes;
+
+use super::{
+    LogOptions,
+    block::{self, OpenBlock},
+    codec,
+    directory::{Directory, Row},
+    recover::lay_out,
+    shared::Shared,
+};
+use crate::{
+    clock::Clock,
+    domain::{Epoch, Sequence},
+    log::admin::{BackupPiece, Listener},
+    storage::{
+        CHAIN_START, StorageError,
+        bytes::Reader,
+        directory_lock::DirectoryLock,
+        durable::SyncReason,
+        epochs::{EpochRow, Epochs},
+        keys,
+        store::{Store, VALUE_BYTES_MAX},
+        watermark::{Watermark, WatermarkFile},
+    },
+};
+
+const MAGIC: &[u8; 8] = b"TLBACKUP";
+const VERSION: u32 = 1;
+const SECTION_HEADER_BYTES: usize = 9;
+/// A piece is handed on once it has so many bytes.
+const PIECE_BYTES: usize = 512 * 1024;
+/// No section is larger: a block, or a file of epochs.
+const SECTION_BYTES_MAX: usize = VALUE_BYTES_MAX * 2;
+
+/// Why a backup was not restored. The data directory holds no log then.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is something in the directory already.
+    #[error("{0} is not empty; a backup is restored into an empty data directory only")]
+    NotEmpty(String),
+    /// The file is not a whole backup.
+    #[error("the backup is not whole: {0}")]
+    NotWhole(String),
+    /// Storage refused.
+    #[error("{}", .0.with_cause())]
+    Storage(#[from] StorageError),
+}
+
+/// Writes the log up to its present end.
+pub(super) fn write(shared: &Shared, listener: Listener<'_, BackupPiece>) -> Result<(), StorageError> {
+    let head = shared.last();
+    let mut file = MAGIC.to_vec();
+    file.extend(VERSION.to_le_bytes());
+    put_section(&mut file, b'E', &epochs_of(shared));
+    let mut chain = CHAIN_START;
+    let mut through = Sequence(shared.first_retained.get() - 1);
+    let mut gathered = Vec::new();
+    let mut gathered_bytes = 0;
+    while let Some(chunk) = shared.read(through, PIECE_BYTES, None)? {
+        for record in chunk.records.iter().filter(|record| record.sequence <= head) {
+            gathered_bytes += codec::weight_bytes(record);
+            gathered.push(record.clone());
+            if gathered_bytes >= block::RAW_BYTES_TARGET {
+                chain = put_block(&mut file, &mut gathered, chain);
+                gathered_bytes = 0;
+            }
+        }
+        through = chunk.through;
+        let piece = BackupPiece { data: Bytes::from(std::mem::take(&mut file)), through: through.min(head), head };
+        if !piece.data.is_empty() && !listener(piece) {
+            return Ok(());
+        }
+        if through >= head {
+            break;
+        }
+    }
+    if !gathered.is_empty() {
+        chain = put_block(&mut file, &mut gathered, chain);
+    }
+    let mut end = head.get().to_le_bytes().to_vec();
+    end.extend(chain);
+    put_section(&mut file, b'Z', &end);
+    listener(BackupPiece { data: Bytes::from(file), through: head, head });
+    Ok(())
+}
+
+/// Restores a backup into an empty data directory, as a new epoch of the log. Returns the last place.
+///
+/// # Errors
+/// The directory is not empty, the file is not whole, or storage refuses.
+pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<Sequence, RestoreError> {
+    let data_dir = &options.data_dir;
+    std::fs::create_dir_all(data_dir).map_err(StorageError::io(format!("cannot create {}", data_dir.display())))?;
+    let mut entries =
+        std::fs::read_dir(data_dir).map_err(StorageError::io(format!("cannot read {}", data_dir.display())))?;
+    if entries.next().is_some() {
+        return Err(RestoreError::NotEmpty(data_dir.display().to_string()));
+    }
+    let _lock = DirectoryLock::take(data_dir)?;
+    let open = File::open(file).map_err(StorageError::io(format!("cannot open {}", file.display())))?;
+    let mut sections = Sections::open(std::io::BufReader::with_capacity(PIECE_BYTES, open))?;
+    let (kind, bytes) = sections.next()?;
+    let epochs = Epochs::decode(&bytes).ok().filter(|_| kind == b'E');
+    let mut epochs =
+        epochs.ok_or_else(|| RestoreError::NotWhole("it does not begin with the log's epochs".to_owned()))?;
+
+    let (store, mut writer) = Store::open(data_dir)?;
+    let mut rows: Vec<Row> = Vec::new();
+    let (mut chain, mut through, mut accepted_time_ns) = (CHAIN_START, Sequence::ZERO, 0);
+    loop {
+        let (kind, bytes) = sections.next()?;
+        match kind {
+            b'B' => {
+                let facts = OpenBlock::check(&bytes, through.next()).map_err(not_whole)?.facts;
+                if facts.chain_before != chain {
+                    return Err(RestoreError::NotWhole(format!(
+                        "the chain of hashes breaks at sequence {}",
+                        facts.first
+                    )));
+                }
+                writer.put(&keys::block(facts.first), &bytes)?;
+                (chain, through, accepted_time_ns) = (facts.chain_after, facts.last(), facts.last_accepted_ns);
+                rows.push(Row { first: facts.first, count: facts.count, last_accepted_ns: facts.last_accepted_ns });
+                if writer.slice_is_full() {
+                    writer.sync(SyncReason::Blocks)?;
+                }
+            }
+            b'Z' if bytes[..] == [&through.get().to_le_bytes()[..], &chain[..]].concat() => break,
+            _ => return Err(RestoreError::NotWhole(format!("what follows sequence {through} is no part of it"))),
+        }
+    }
+    Directory::write_pages(0, &rows, &mut writer)?;
+    writer.sync(SyncReason::Blocks)?;
+    drop((store, writer));
+    let epoch = Epoch(clock.fresh_uuid());
+    let parent = epochs.rows.first().map(|row| row.epoch);
+    epochs.rows.insert(0, EpochRow { epoch, parent, fork: through, open_time_ns: clock.now_ns() });
+    epochs.node = options.node.clone();
+    lay_out(options, &epochs, (through, chain), clock)?;
+    let watermark =
+        Watermark { stored_through: through, chain, accepted_time_ns, first_retained: Sequence(1), epoch, clean: None };
+    WatermarkFile::create(data_dir, &watermark)?;
+    Ok(through)
+}
+
+struct Sections<R> {
+    from: R,
+}
+
+impl<R: Read> Sections<R> {
+    fn open(mut from: R) -> Result<Self, RestoreError> {
+        let mut head = [0; 12];
+        from.read_exact(&mut head).map_err(|_| RestoreError::NotWhole("it is empty".to_owned()))?;
+        let known = head[..8] == *MAGIC && head[8..] == VERSION.to_le_bytes();
+        known
+            .then_some(Self { from })
+            .ok_or_else(|| RestoreError::NotWhole("it is no backup of this version".to_owned()))
+    }
+
+    fn next(&mut self) -> Result<(u8, Vec<u8>), RestoreError> {
+        let cut = |_| RestoreError::NotWhole("it is cut short".to_owned());
+        let mut head = [0; SECTION_HEADER_BYTES];
+        self.from.read_exact(&mut head).map_err(cut)?;
+        let mut reader = Reader::new(&head);
+        let malformed = |_| RestoreError::NotWhole("a section has no whole head".to_owned());
+        let (kind, length, crc) = (
+            reader.u8().map_err(malformed)?,
+            reader.u32().map_err(malformed)? as usize,
+            reader.u32().map_err(malformed)?,
+        );
+        if length > SECTION_BYTES_MAX {
+            return Err(RestoreError::NotWhole("a section is larger than any may be".to_owned()));
+        }
+        let mut bytes = vec![0; length];
+        self.from.read_exact(&mut bytes).map_err(cut)?;
+        if section_crc(kind, &bytes) != crc {
+            return Err(RestoreError::NotWhole("a section is altered".to_owned()));
+        }
+        Ok((kind, bytes))
+    }
+}
+
+fn not_whole(error: StorageError) -> RestoreError {
+    RestoreError::NotWhole(error.with_cause())
+}
+
+fn put_block(into: &mut Vec<u8>, records: &mut Vec<crate::log::contract::Record>, chain: [u8; 32]) -> [u8; 32] {
+    let (facts, bytes) = block::encode(records, chain);
+    records.clear();
+    put_section(into, b'B', &bytes);
+    facts.chain_after
+}
+
+fn put_section(into: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    into.push(kind);
+    into.extend((bytes.len() as u32).to_le_bytes());
+    into.extend(section_crc(kind, bytes).to_le_bytes());
+    into.extend(bytes);
+}
+
+fn section_crc(kind: u8, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[kind]);
+    hasher.update(&(bytes.len() as u32).to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+fn epochs_of(shared: &Shared) -> Vec<u8> {
+    let row = |facts: &crate::log::contract::EpochFacts| EpochRow {
+        epoch: facts.epoch,
+        parent: facts.parent,
+        fork: facts.fork,
+        open_time_ns: facts.open_time_ns,
+    };
+    Epochs { node: shared.node.clone(), rows: shared.epochs.iter().map(row).collect() }.encode()
+}

@@ -1,0 +1,210 @@
+//! The commit thread: takes whatever waits in the queue, decides it, writes one frame to the journal, syncs, and only then shows and
+//! acknowledges it. It never waits for more to come, and never acknowledges what is not durable.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    admission::{Admission, ContentEqual},
+    codec,
+    shared::Shared,
+};
+use crate::{
+    clock::Clock,
+    domain::Sequence,
+    log::contract::{AppendBatch, AppendError, Record, Verdict},
+    storage::{
+        ChainHash, StorageError,
+        journal::{FRAME_HEADER_BYTES, FrameFacts, Journal, seal},
+        runs::RunFamily,
+    },
+};
+
+/// A commit takes at most so many events: enough to keep the disk busy, few enough that nobody waits long for it.
+pub const COMMIT_EVENTS_MAX: usize = 1024;
+/// The tail that is not yet in sled takes at most so many bytes of memory; beyond, commits wait for the owner of sled.
+pub const TAIL_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// How long a look at the free space counts.
+const FREE_SPACE_FRESH: Duration = Duration::from_millis(250);
+
+/// A batch that waits for its commit.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The batch.
+    pub batch: AppendBatch,
+    /// About how many bytes it takes.
+    pub bytes: usize,
+    /// Who waits.
+    pub reply: oneshot::Sender<Result<Vec<Verdict>, AppendError>>,
+}
+
+/// Everything that the commit thread has.
+pub struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) identities: Arc<RunFamily>,
+    pub(super) queue: Receiver<Waiting>,
+    pub(super) queued_bytes: Arc<AtomicUsize>,
+    pub(super) journal: Journal,
+    pub(super) chain: ChainHash,
+    pub(super) accepted_time_ns: i64,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) content_equal: ContentEqual,
+    pub(super) data_dir: PathBuf,
+    pub(super) refuse_below_bytes: u64,
+    pub(super) commit_bytes_max: usize,
+    pub(super) free_seen: Option<(Instant, u64)>,
+}
+
+impl Committer {
+    /// Commits until the queue is closed and empty.
+    ///
+    /// # Errors
+    /// The disk refused, or stored data cannot be read: the process must end.
+    pub fn run(mut self) -> Result<(), StorageError> {
+        let mut carried = None;
+        while let Some(first) = carried.take().or_else(|| self.queue.recv().ok()) {
+            let mut commit = Vec::with_capacity(16);
+            let (mut events, mut bytes) = (first.batch.events.len(), first.bytes);
+            commit.push(first);
+            while events < COMMIT_EVENTS_MAX {
+                match self.queue.try_recv() {
+                    Ok(waiting) => {
+                        events += waiting.batch.events.len();
+                        bytes += waiting.bytes;
+                        if bytes > self.commit_bytes_max || events > COMMIT_EVENTS_MAX {
+                            carried = Some(waiting);
+                            break;
+                        }
+                        commit.push(waiting);
+                    }
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                }
+            }
+            self.commit(commit)?;
+        }
+        let through = self.shared.last();
+        self.shared.progress().committer_ended = Some(self.journal.end(through));
+        self.shared.wake.notify_all();
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: Vec<Waiting>) -> Result<(), StorageError> {
+        let taken: usize = commit.iter().map(|waiting| waiting.bytes).sum();
+        self.queued_bytes.fetch_sub(taken, Ordering::Relaxed);
+        if let Some(refusal) = self.disk_full()? {
+            for waiting in commit {
+                // Whoever hung up does not want to know.
+                let _ = waiting.reply.send(Err(refusal.clone()));
+            }
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let identities = Arc::clone(&self.identities);
+        let first = shared.last().next();
+        // The accepted time never runs backwards along the log, whatever the machine's clock does.
+        let now_ns = self.clock.now_ns().max(self.accepted_time_ns);
+        let mut admission = Admission::new(&shared, &identities, self.content_equal, first, now_ns);
+        let mut answers = Vec::with_capacity(commit.len());
+        for waiting in commit {
+            answers.push((waiting.reply, admission.decide(waiting.batch)?));
+        }
+        let (records, entries) = (admission.records, admission.entries);
+        if let Some(last) = records.last().map(|record| record.sequence) {
+            self.make_durable(&records, first)?;
+            self.accepted_time_ns = now_ns;
+            identities.add(&entries, last);
+            self.show(records);
+        }
+        for (reply, verdicts) in answers {
+            // Whoever hung up does not want to know: the batch is durable all the same.
+            let _ = reply.send(Ok(verdicts));
+        }
+        Ok(())
+    }
+
+    fn make_durable(&mut self, records: &[Record], first: Sequence) -> Result<(), StorageError> {
+        let mut frame = vec![0; FRAME_HEADER_BYTES];
+        let mut chain = self.chain;
+        for record in records {
+            codec::put_record(&mut frame, record);
+            chain = codec::chain_after(&chain, record);
+        }
+        let io = StorageError::io("cannot write the journal");
+        let last = Sequence(first.get() + records.len() as u64 - 1);
+        self.make_room(frame.len() as u64, first)?;
+        let facts =
+            FrameFacts { salt: self.journal.salt(), first, count: records.len() as u32, chain_before: self.chain };
+        seal(&mut frame, &facts);
+        self.journal.write(&frame, last).map_err(io)?;
+        self.chain = chain;
+        Ok(())
+    }
+
+    /// Makes the records visible. Only ever called after they are durable.
+    fn show(&self, records: Vec<Record>) {
+        let bytes: usize = records.iter().map(codec::weight_bytes).sum();
+        let last = records.last().map(|record| record.sequence);
+        self.shared.tail.write().unwrap_or_else(PoisonError::into_inner).records.extend(records);
+        self.shared.progress().tail_bytes += bytes;
+        self.shared.wake.notify_all();
+        if let Some(last) = last {
+            let before = self.shared.durable.send_replace(last);
+            assert!(before < last, "the tail never moves back");
+        }
+    }
+
+    /// Waits until the tail has room in memory and the journal has room for a frame.
+    fn make_room(&mut self, frame_bytes: u64, next: Sequence) -> Result<(), StorageError> {
+        let full = !self.journal.has_room(frame_bytes);
+        let mut progress = self.shared.progress();
+        loop {
+            let may_switch = !full || self.journal.may_switch(progress.stored_through);
+            if may_switch && progress.tail_bytes < TAIL_BYTES_MAX {
+                break;
+            }
+            if !may_switch {
+                progress.wanted_through = self.shared.last();
+            }
+            self.shared.wake.notify_all();
+            progress = self.shared.wake.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        let stored_through = progress.stored_through;
+        drop(progress);
+        if full {
+            let salt = self.clock.fresh_uuid().as_u64_pair();
+            self.journal
+                .switch(next, self.chain, salt.0 ^ salt.1, stored_through)
+                .map_err(StorageError::io("cannot begin the other half of the journal"))?;
+        }
+        Ok(())
+    }
+
+    fn disk_full(&mut self) -> Result<Option<AppendError>, StorageError> {
+        let free_bytes = match self.free_seen {
+            Some((when, free_bytes)) if when.elapsed() < FREE_SPACE_FRESH => free_bytes,
+            _ => {
+                let free_bytes = super::free_bytes(&self.data_dir)?;
+                self.free_seen = Some((Instant::now(), free_bytes));
+                free_bytes
+            }
+        };
+        let limit_bytes = self.refuse_below_bytes;
+        Ok((free_bytes < limit_bytes).then_some(AppendError::DiskFull { free_bytes, limit_bytes }))
+    }
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Committer")
+    }
+}

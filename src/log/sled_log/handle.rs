@@ -1,0 +1,214 @@
+//! The contract's log over the shared state and the queue of the commit thread. Whatever reads sled runs on the pool for blocking work. It
+//! never waits for room in the queue: a full one is refused, and the publisher is told to come back.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+    mpsc::{SyncSender, TrySendError},
+};
+
+use futures::future::{BoxFuture, FutureExt, ready};
+use tokio::sync::{oneshot, watch};
+
+use super::{RECORD_BYTES_MAX, committer::Waiting, shared::Shared};
+use crate::{
+    domain::{
+        EventId, HeaderRef, Sequence, SpiffeId,
+        filter::TermPlan,
+        header::{identity_term, revises_term},
+    },
+    log::contract::{AppendBatch, AppendError, Chunk, EpochFacts, EventLog, LogError, Record, Verdict},
+    storage::{StorageError, runs::RunFamily},
+};
+
+/// Batches that wait take at most so many bytes of memory together.
+const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A batch holds at most so many events, as the contract says.
+const BATCH_EVENTS_MAX: usize = 1000;
+/// What an event may take beside its header and bytes in a record.
+const RECORD_MARGIN_BYTES: usize = 16 * 1024;
+
+/// The log on sled.
+#[derive(Debug)]
+pub struct SledLog {
+    shared: Arc<Shared>,
+    /// Taken away when the log closes: the commit thread ends once it has emptied the queue.
+    queue: Mutex<Option<SyncSender<Waiting>>>,
+    queued_bytes: Arc<AtomicUsize>,
+    batch_bytes_max: usize,
+    identities: Arc<RunFamily>,
+}
+
+impl SledLog {
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        queue: SyncSender<Waiting>,
+        queued_bytes: Arc<AtomicUsize>,
+        batch_bytes_max: usize,
+        identities: Arc<RunFamily>,
+    ) -> Self {
+        Self { shared, queue: Mutex::new(Some(queue)), queued_bytes, batch_bytes_max, identities }
+    }
+
+    /// Takes no more batches; those that wait are still committed.
+    pub(super) fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn enqueue(&self, batch: AppendBatch) -> Result<oneshot::Receiver<Result<Vec<Verdict>, AppendError>>, AppendError> {
+        let sizes = batch.events.iter().map(|event| event.header.len() + event.signed.len() + 96);
+        let (bytes, largest) = sizes.fold((0, 0), |(sum, largest), size: usize| (sum + size, largest.max(size)));
+        let bytes_max = if batch.events.len() > BATCH_EVENTS_MAX { 0 } else { self.batch_bytes_max };
+        if bytes > bytes_max {
+            return Err(AppendError::BatchTooLarge { bytes, bytes_max });
+        }
+        let event_bytes_max = RECORD_BYTES_MAX - RECORD_MARGIN_BYTES;
+        if largest > event_bytes_max {
+            return Err(AppendError::BatchTooLarge { bytes: largest, bytes_max: event_bytes_max });
+        }
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queue.as_ref().ok_or(AppendError::Closing)?;
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUED_BYTES_MAX {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(AppendError::Overloaded);
+        }
+        let (reply, answer) = oneshot::channel();
+        queue.try_send(Waiting { batch, bytes, reply }).map_err(|error| {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => AppendError::Overloaded,
+                TrySendError::Disconnected(_) => AppendError::Closing,
+            }
+        })?;
+        Ok(answer)
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared, &RunFamily) -> Result<T, StorageError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, LogError>> {
+        let (shared, identities) = (Arc::clone(&self.shared), Arc::clone(&self.identities));
+        on_blocking_pool(move || work(&shared, &identities))
+    }
+}
+
+/// Runs work that may read sled away from the threads that serve connections.
+pub(super) fn on_blocking_pool<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> BoxFuture<'static, Result<T, LogError>> {
+    async move {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result.map_err(log_error),
+            Err(failure) => Err(LogError::Storage(failure.to_string())),
+        }
+    }
+    .boxed()
+}
+
+pub(super) fn log_error(error: StorageError) -> LogError {
+    match error {
+        StorageError::Damaged(what) => LogError::Damaged(what),
+        other @ (StorageError::Io { .. } | StorageError::Sled { .. }) => LogError::Storage(other.with_cause()),
+    }
+}
+
+impl EventLog for SledLog {
+    fn append(&self, batch: AppendBatch) -> BoxFuture<'static, Result<Vec<Verdict>, AppendError>> {
+        if batch.events.is_empty() {
+            return ready(Ok(Vec::new())).boxed();
+        }
+        match self.enqueue(batch) {
+            Err(refused) => ready(Err(refused)).boxed(),
+            Ok(answer) => async move {
+                let failed = || AppendError::Storage("the commit thread has ended".to_owned());
+                answer.await.unwrap_or_else(|_| Err(failed()))
+            }
+            .boxed(),
+        }
+    }
+
+    fn read(
+        &self,
+        after: Sequence,
+        bytes_max: usize,
+        terms: Option<Arc<TermPlan>>,
+    ) -> BoxFuture<'static, Result<Option<Chunk>, LogError>> {
+        let first = self.shared.first_retained;
+        if after.next() < first {
+            return ready(Err(LogError::BeforeFirst { asked: after.next(), first })).boxed();
+        }
+        self.blocking(move |shared, _| shared.read(after, bytes_max, terms.as_deref()))
+    }
+
+    fn get(&self, sequences: Vec<Sequence>) -> BoxFuture<'static, Result<Vec<Record>, LogError>> {
+        self.blocking(move |shared, _| {
+            let mut records = Vec::with_capacity(sequences.len());
+            for sequence in sequences {
+                records.extend(shared.record(sequence)?);
+            }
+            Ok(records)
+        })
+    }
+
+    fn find(&self, publisher: SpiffeId, event_id: EventId) -> BoxFuture<'static, Result<Option<Record>, LogError>> {
+        self.blocking(move |shared, identities| {
+            let term = identity_term(publisher.as_str(), &event_id);
+            let end = shared.last().next();
+            for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
+                if let Some(record) = shared.record(sequence)?
+                    && is_identity(&record, &publisher, event_id)?
+                {
+                    return Ok(Some(record));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn revisions_of(
+        &self,
+        publisher: SpiffeId,
+        event_id: EventId,
+    ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
+        self.blocking(move |shared, identities| {
+            let term = revises_term(publisher.as_str(), &event_id);
+            let end = shared.last().next();
+            let mut found = Vec::new();
+            for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
+                if let Some(record) = shared.record(sequence)?
+                    && revises(&record, &publisher, event_id)?
+                {
+                    found.push(sequence);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn first_accepted_since(&self, time_ns: i64) -> BoxFuture<'static, Result<Sequence, LogError>> {
+        self.blocking(move |shared, _| shared.first_accepted_since(time_ns))
+    }
+
+    fn tail(&self) -> watch::Receiver<Sequence> {
+        self.shared.durable.subscribe()
+    }
+
+    fn first_retained(&self) -> Sequence {
+        self.shared.first_retained
+    }
+
+    fn epochs(&self) -> Arc<[EpochFacts]> {
+        Arc::clone(&self.shared.epochs)
+    }
+}
+
+fn is_identity(record: &Record, publisher: &SpiffeId, event_id: EventId) -> Result<bool, StorageError> {
+    let header = HeaderRef::parse(&record.header).map_err(|fault| StorageError::Damaged(fault.to_string()))?;
+    Ok(header.publisher() == publisher.as_str() && header.event_id() == event_id)
+}
+
+fn revises(record: &Record, publisher: &SpiffeId, event_id: EventId) -> Result<bool, StorageError> {
+    let header = HeaderRef::parse(&record.header).map_err(|fault| StorageError::Damaged(fault.to_string()))?;
+    let named = header.revises().is_some_and(|revises| revises.event_id == event_id);
+    Ok(named && header.publisher() == publisher.as_str())
+}

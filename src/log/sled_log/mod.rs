@@ -1,0 +1,125 @@
+//! The log on sled: a journal that makes acknowledgements safe, blocks of events in sled behind it, an exact identity index. It never
+//! acknowledges before the journal was synced, and never answers from what fails a check.
+//!
+//! ```text
+//! append ─▶ queue ─▶ [commit thread] decide ▸ journal frame ▸ fdatasync ▸ tail ▸ acknowledge
+//!                                                                  │
+//!                    [owner of sled] full blocks ▸ sled ▸ fdatasync ▸ read back ▸ watermark ▸ forget the tail
+//! ```
+//! In reading order: [`codec`], [`block`], [`directory`] (formats), [`shared`] (what readers see), [`admission`], [`committer`],
+//! [`packer`] (the two threads), [`recover`] (a start), [`handle`] and [`index`] (the contract), [`admin`] and [`backup`].
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub mod admin;
+pub mod admission;
+pub mod backup;
+pub mod block;
+pub mod codec;
+pub mod committer;
+pub mod directory;
+pub mod handle;
+pub mod index;
+pub mod packer;
+pub mod recover;
+pub mod shared;
+#[cfg(test)]
+mod tests;
+
+pub use admission::ContentEqual;
+pub use backup::{RestoreError, restore};
+pub use recover::open;
+
+use super::{
+    admin::LogAdmin,
+    contract::{EventLog, TermIndex},
+};
+use crate::{
+    domain::SpiffeId,
+    storage::{StorageError, fatal::FatalHook, journal},
+};
+
+/// A record takes at most so many bytes: a routing header and an event of 64 KiB each, a signature and an origin.
+pub const RECORD_BYTES_MAX: usize = 160 * 1024;
+// The largest block stays below what sled keeps out of blobs, lz4's worst expansion and the fingerprint included.
+const _: () = assert!(
+    block::RAW_BYTES_MAX + block::RAW_BYTES_MAX / 255 + 4096 < crate::storage::store::VALUE_BYTES_MAX,
+    "a block of the largest size must not become a blob"
+);
+
+/// How a log is opened.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Where it is kept.
+    pub data_dir: PathBuf,
+    /// Whose log it is: a directory of another node is refused.
+    pub node: SpiffeId,
+    /// The size of each half of the journal where it is created.
+    pub journal_half_bytes: u64,
+    /// Publishing is refused while the file system has less than this left.
+    pub refuse_below_bytes: u64,
+    /// What happens when a disk fails.
+    pub fatal: FatalHook,
+}
+
+impl LogOptions {
+    /// The common settings.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>, node: SpiffeId) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            node,
+            journal_half_bytes: journal::HALF_BYTES_DEFAULT,
+            refuse_below_bytes: 512 * 1024 * 1024,
+            fatal: FatalHook::abort(),
+        }
+    }
+}
+
+/// Why a log cannot be opened. Nothing was changed but for what an earlier kill had left half done.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory belongs to another node.
+    #[error("the data directory {} holds the log of {found}, not of {expected}", data_dir.display())]
+    OtherNode {
+        /// The directory.
+        data_dir: PathBuf,
+        /// Whose log it holds.
+        found: SpiffeId,
+        /// Who asks for it.
+        expected: SpiffeId,
+    },
+    /// Storage cannot be used; the message says what is missing and what to do.
+    #[error("{}", .0.with_cause())]
+    Storage(#[from] StorageError),
+}
+
+/// An open log with its handles.
+pub struct OpenedLog {
+    /// The log.
+    pub log: Arc<dyn EventLog>,
+    /// The search view's index.
+    pub search_index: Arc<dyn TermIndex>,
+    /// What an operator needs.
+    pub admin: Arc<dyn LogAdmin>,
+}
+
+impl std::fmt::Debug for OpenedLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedLog").field("admin", &self.admin).finish_non_exhaustive()
+    }
+}
+
+/// What the file system has left for this process.
+///
+/// # Errors
+/// The operating system does not say.
+pub fn free_bytes(data_dir: &Path) -> Result<u64, StorageError> {
+    let stat = rustix::fs::statvfs(data_dir).map_err(|error| {
+        StorageError::io(format!("cannot ask for the free space of {}", data_dir.display()))(error.into())
+    })?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,263 @@
+//! What the threads of a log and its readers share: the durable tail that is not yet in sled, the directory of blocks, decoded blocks.
+//! It never shows what is not durable, and never writes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    block::OpenBlock,
+    codec,
+    directory::{Directory, Row},
+};
+use crate::{
+    domain::{Sequence, filter::TermPlan},
+    log::contract::{Chunk, EpochFacts, Record},
+    storage::{StorageError, keys, store::Store},
+};
+
+/// Decoded blocks are kept up to so many bytes: the blocks that many readers at one place and queries share.
+const CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The shared state.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) store: Store,
+    pub(super) directory: RwLock<Directory>,
+    pub(super) tail: RwLock<Tail>,
+    pub(super) durable: watch::Sender<Sequence>,
+    pub(super) node: crate::domain::SpiffeId,
+    pub(super) epochs: Arc<[EpochFacts]>,
+    pub(super) first_retained: Sequence,
+    pub(super) progress: Mutex<Progress>,
+    pub(super) wake: Condvar,
+    cache: Mutex<Cache>,
+}
+
+/// What the commit thread and the owner of sled tell each other.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Everything up to here is in sled, durably.
+    pub stored_through: Sequence,
+    /// The commit thread waits for this place to be stored, in however small a block.
+    pub wanted_through: Sequence,
+    /// Bytes of the tail.
+    pub tail_bytes: usize,
+    /// The commit thread has ended, and the journal ends there.
+    pub committer_ended: Option<crate::storage::watermark::JournalEnd>,
+    /// Both threads have ended in order.
+    pub closed: bool,
+}
+
+/// Durable records that are not yet in sled.
+#[derive(Debug)]
+pub struct Tail {
+    pub(super) records: VecDeque<Record>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    blocks: HashMap<Sequence, (u64, Arc<[Record]>, usize)>,
+    order: std::collections::BTreeMap<u64, Sequence>,
+    uses: u64,
+    bytes: usize,
+}
+
+impl Shared {
+    pub(super) fn new(
+        store: Store,
+        directory: Directory,
+        tail: Tail,
+        (node, epochs): (crate::domain::SpiffeId, Arc<[EpochFacts]>),
+        first_retained: Sequence,
+        stored_through: Sequence,
+    ) -> Self {
+        let last = tail.records.back().map_or(stored_through, |record| record.sequence);
+        let tail_bytes = tail.records.iter().map(codec::weight_bytes).sum();
+        Self {
+            store,
+            directory: RwLock::new(directory),
+            tail: RwLock::new(tail),
+            durable: watch::Sender::new(last),
+            node,
+            epochs,
+            first_retained,
+            progress: Mutex::new(Progress { stored_through, tail_bytes, ..Progress::default() }),
+            wake: Condvar::new(),
+            cache: Mutex::default(),
+        }
+    }
+
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last durable place.
+    pub fn last(&self) -> Sequence {
+        *self.durable.borrow()
+    }
+
+    /// The next stretch after a place; blocks that the terms rule out count as examined. Blocking.
+    pub fn read(
+        &self,
+        after: Sequence,
+        bytes_max: usize,
+        plan: Option<&TermPlan>,
+    ) -> Result<Option<Chunk>, StorageError> {
+        let last = self.last();
+        if after >= last {
+            return Ok(None);
+        }
+        // Blocks ruled out cost a read each: a bounded number, so that a reader of nothing still says how far it is.
+        let mut examined = after;
+        for _ in 0..256 {
+            if let Some(chunk) = self.read_tail(examined, last, bytes_max) {
+                return Ok(Some(chunk));
+            }
+            let Some(row) = self.row(examined.next()) else {
+                // The block moved from the tail to sled in between, or the other way of looking would have found it.
+                continue;
+            };
+            if let Some(plan) = plan
+                && !self.may_match(row, plan)?
+            {
+                examined = row.last();
+                if examined >= last {
+                    break;
+                }
+                continue;
+            }
+            let records = self.block(row)?;
+            let from = records.partition_point(|record| record.sequence <= examined);
+            let chunk = if from == 0 { records } else { records[from..].into() };
+            return Ok(Some(Chunk { records: chunk, through: row.last() }));
+        }
+        if examined > after {
+            return Ok(Some(Chunk { records: Arc::new([]), through: examined }));
+        }
+        Err(StorageError::Damaged(format!("sequence {} is neither in the tail nor in a block", after.next())))
+    }
+
+    /// One record. Blocking.
+    pub fn record(&self, sequence: Sequence) -> Result<Option<Record>, StorageError> {
+        if sequence > self.last() || sequence < self.first_retained {
+            return Ok(None);
+        }
+        for _ in 0..2 {
+            if let Some(record) = self.tail_record(sequence) {
+                return Ok(Some(record));
+            }
+            if let Some(row) = self.row(sequence) {
+                let records = self.block(row)?;
+                return Ok(records.get((sequence.get() - row.first.get()) as usize).cloned());
+            }
+        }
+        Err(StorageError::Damaged(format!("sequence {sequence} is neither in the tail nor in a block")))
+    }
+
+    /// The first place whose event was accepted at or after a time; the tail's successor where none was. Blocking.
+    pub fn first_accepted_since(&self, time_ns: i64) -> Result<Sequence, StorageError> {
+        let last = self.last();
+        let row = self.directory.read().unwrap_or_else(PoisonError::into_inner).first_accepted_since(time_ns);
+        if let Some(row) = row {
+            let records = self.block(row)?;
+            let index = records.partition_point(|record| record.accepted_time_ns < time_ns);
+            return Ok(Sequence(row.first.get() + index as u64));
+        }
+        let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
+        let index = tail.records.partition_point(|record| record.accepted_time_ns < time_ns);
+        let first = tail.records.get(index).map(|record| record.sequence).filter(|sequence| *sequence <= last);
+        Ok(first.unwrap_or(last.next()))
+    }
+
+    /// A block's records, decoded once for all who ask. Blocking.
+    pub fn block(&self, row: Row) -> Result<Arc<[Record]>, StorageError> {
+        if let Some(records) = self.cache().get(row.first) {
+            return Ok(records);
+        }
+        let bytes = self.stored_block(row)?;
+        let records: Arc<[Record]> = OpenBlock::check(&bytes, row.first)?.records()?.into();
+        self.cache().put(row.first, &records);
+        Ok(records)
+    }
+
+    /// A block's bytes. Blocking.
+    pub fn stored_block(&self, row: Row) -> Result<sled::IVec, StorageError> {
+        self.store.get(&keys::block(row.first))?.ok_or_else(|| {
+            StorageError::Damaged(format!(
+                "the block of events from sequence {} through {} is missing",
+                row.first,
+                row.last()
+            ))
+        })
+    }
+
+    fn may_match(&self, row: Row, plan: &TermPlan) -> Result<bool, StorageError> {
+        let bytes = self.stored_block(row)?;
+        Ok(OpenBlock::check(&bytes, row.first)?.may_match(plan))
+    }
+
+    fn row(&self, sequence: Sequence) -> Option<Row> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).find(sequence)
+    }
+
+    fn read_tail(&self, after: Sequence, last: Sequence, bytes_max: usize) -> Option<Chunk> {
+        let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
+        let first = tail.records.front()?.sequence;
+        let from = (after.get() + 1).checked_sub(first.get())? as usize;
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        for record in tail.records.range(from.min(tail.records.len())..) {
+            bytes += codec::weight_bytes(record);
+            let enough = bytes > bytes_max && !records.is_empty();
+            if enough || record.sequence > last {
+                break;
+            }
+            records.push(record.clone());
+        }
+        let through = records.last()?.sequence;
+        Some(Chunk { records: records.into(), through })
+    }
+
+    pub(super) fn tail_record(&self, sequence: Sequence) -> Option<Record> {
+        let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
+        let first = tail.records.front()?.sequence;
+        tail.records.get(sequence.get().checked_sub(first.get())? as usize).cloned()
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    fn get(&mut self, first: Sequence) -> Option<Arc<[Record]>> {
+        self.uses += 1;
+        let (used, records, _) = self.blocks.get_mut(&first)?;
+        self.order.remove(used);
+        *used = self.uses;
+        self.order.insert(self.uses, first);
+        Some(Arc::clone(records))
+    }
+
+    fn put(&mut self, first: Sequence, records: &Arc<[Record]>) {
+        let bytes = records.iter().map(codec::weight_bytes).sum();
+        self.uses += 1;
+        if let Some((used, _, before)) = self.blocks.insert(first, (self.uses, Arc::clone(records), bytes)) {
+            self.order.remove(&used);
+            self.bytes -= before;
+        }
+        self.order.insert(self.uses, first);
+        self.bytes += bytes;
+        while self.bytes > CACHE_BYTES_MAX
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            if let Some((_, _, bytes)) = self.blocks.remove(&oldest) {
+                self.bytes -= bytes;
+            }
+        }
+    }
+}

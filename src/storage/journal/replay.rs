@@ -1,0 +1,194 @@
+//! Reads the journal at a start: every whole frame in order, the torn end dropped, damage reported. It never writes.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::{
+    FILE_NAMES, Journal,
+    frame::{self, FRAME_HEADER_BYTES, FrameFacts},
+    half::{HALF_HEADER_BYTES, Half, HalfStart},
+};
+use crate::{
+    domain::{Epoch, Sequence},
+    storage::{ChainHash, StorageError, watermark::JournalEnd},
+};
+
+/// The journal as found.
+#[derive(Debug)]
+pub struct Replayed {
+    /// Whole frames in order of their places, which are consecutive.
+    pub frames: Vec<ReplayedFrame>,
+    /// The place before the first that the journal holds.
+    pub base: Sequence,
+    /// The chain hash there.
+    pub base_chain: ChainHash,
+    /// The last place that it holds.
+    pub through: Sequence,
+    /// How many bytes of a commit that was never finished were dropped.
+    pub torn_bytes: u64,
+    /// The journal, to go on writing.
+    pub journal: Journal,
+}
+
+/// A whole frame.
+#[derive(Debug, Clone)]
+pub struct ReplayedFrame {
+    /// What it says of itself.
+    pub facts: FrameFacts,
+    /// The records.
+    pub payload: Bytes,
+}
+
+/// What one half held.
+struct HalfFound {
+    index: usize,
+    start: HalfStart,
+    frames: Vec<ReplayedFrame>,
+    end_offset: u64,
+    torn_bytes: u64,
+}
+
+/// Reads both halves. With `clean`, what a clean stop noted, nothing at all may be torn.
+///
+/// # Errors
+/// A file cannot be read, or what was durable is missing or altered.
+pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Result<Replayed, StorageError> {
+    let mut halves = Vec::with_capacity(2);
+    let mut found = Vec::with_capacity(2);
+    let mut unread = Vec::new();
+    for (index, name) in FILE_NAMES.iter().enumerate() {
+        let path = data_dir.join(name);
+        let io = || StorageError::io(format!("cannot read {}", path.display()));
+        let (half, start) = Half::open(&path).map_err(io())?;
+        match start {
+            Some(start) if start.generation == 0 => {}
+            Some(start) if start.epoch == epoch => {
+                found.push(read_half(name, index, start, Bytes::from(half.read().map_err(io())?))?);
+            }
+            Some(start) => {
+                return Err(damaged(name, format!("belongs to the epoch {}, not {epoch}", start.epoch)));
+            }
+            None => unread.push((*name, Bytes::from(half.read().map_err(io())?))),
+        }
+        halves.push(half);
+    }
+    found.sort_by_key(|half| half.start.generation);
+    let Some(newest) = found.last() else {
+        return Err(damaged("journal", "has no half whose header is whole".to_owned()));
+    };
+    refuse_lost_header(&unread, newest.start.next_salt)?;
+    if let [older, newer] = &found[..] {
+        check_succession(older, newer)?;
+    }
+    let (active, offset, torn_bytes) = (newest.index, newest.end_offset, newest.torn_bytes);
+    let first = found[0].start;
+    let mut frames = Vec::new();
+    for half in found {
+        let through = half.frames.last().map_or(Sequence(half.start.base.get() - 1), |frame| frame.facts.last());
+        halves[half.index].holds_through(through);
+        frames.extend(half.frames);
+    }
+    let through = halves[active].through();
+    if let Some(end) = clean {
+        let newest_generation = halves[active].generation();
+        if (newest_generation, offset, through) != (end.generation, end.offset, end.through) || torn_bytes > 0 {
+            let what =
+                format!("was left in order through sequence {}, and can be read only through {through}", end.through);
+            return Err(damaged(FILE_NAMES[active], what));
+        }
+    }
+    let mut halves = halves.into_iter();
+    let (Some(half_0), Some(half_1)) = (halves.next(), halves.next()) else {
+        unreachable!("both files were opened above");
+    };
+    Ok(Replayed {
+        frames,
+        base: Sequence(first.base.get() - 1),
+        base_chain: first.chain,
+        through,
+        torn_bytes,
+        journal: Journal::resume([half_0, half_1], epoch, active, offset),
+    })
+}
+
+fn read_half(name: &str, index: usize, start: HalfStart, bytes: Bytes) -> Result<HalfFound, StorageError> {
+    let mut frames: Vec<ReplayedFrame> = Vec::new();
+    let mut offset = HALF_HEADER_BYTES;
+    let mut next = start.base;
+    let mut settled = false;
+    while let Some(Ok((facts, payload))) = bytes.get(offset as usize..).map(|rest| frame::open(rest, start.salt)) {
+        if facts.first != next {
+            return Err(damaged(name, format!("holds sequence {} where {next} belongs", facts.first)));
+        }
+        if facts.count == 0 {
+            settled = true;
+            break;
+        }
+        next = facts.last().next();
+        let payload = bytes.slice_ref(payload);
+        offset = frame::aligned(offset + (FRAME_HEADER_BYTES + payload.len()) as u64);
+        frames.push(ReplayedFrame { facts, payload });
+    }
+    let mut torn_bytes = 0;
+    if !settled {
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        if let Some(later) = find_frame(rest, start.salt) {
+            let what = format!(
+                "is altered at byte {offset}: sequence {next} cannot be read, and later commits follow at byte {}",
+                offset + later
+            );
+            return Err(damaged(name, what));
+        }
+        torn_bytes = torn_length(rest, start.salt);
+    }
+    Ok(HalfFound { index, start, frames, end_offset: offset, torn_bytes })
+}
+
+/// How much of a frame stands here that was begun and never finished, as far as its first page tells.
+fn torn_length(rest: &[u8], salt: u64) -> u64 {
+    let begun = rest.len() >= FRAME_HEADER_BYTES && rest[..4] == frame::MAGIC && rest[8..16] == salt.to_le_bytes();
+    if begun {
+        FRAME_HEADER_BYTES as u64 + u64::from(u32::from_le_bytes([rest[28], rest[29], rest[30], rest[31]]))
+    } else {
+        0
+    }
+}
+
+fn find_frame(rest: &[u8], salt: u64) -> Option<u64> {
+    (8..rest.len().saturating_sub(FRAME_HEADER_BYTES))
+        .step_by(8)
+        .find(|at| rest[*at..*at + 4] == frame::MAGIC && frame::open(&rest[*at..], salt).is_ok())
+        .map(|at| at as u64)
+}
+
+/// A half whose header cannot be read may be a switch that a power cut tore (no frame was written yet, since the header is synced first),
+/// or one that was freed long ago. It must not be the newest with frames in it.
+fn refuse_lost_header(unread: &[(&str, Bytes)], next_salt: u64) -> Result<(), StorageError> {
+    for (name, bytes) in unread {
+        let frames = bytes.get(HALF_HEADER_BYTES as usize - 8..).unwrap_or_default();
+        if find_frame(frames, next_salt).is_some() {
+            return Err(damaged(
+                name,
+                "has lost its header, and holds commits later than all that can be read".to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_succession(older: &HalfFound, newer: &HalfFound) -> Result<(), StorageError> {
+    let end = older.frames.last().map_or(older.start.base, |frame| frame.facts.last().next());
+    let follows = older.start.generation + 1 == newer.start.generation && end == newer.start.base;
+    if follows {
+        return Ok(());
+    }
+    let what = format!("ends before sequence {end}, but {} begins at {}", FILE_NAMES[newer.index], newer.start.base);
+    Err(damaged(FILE_NAMES[older.index], what))
+}
+
+fn damaged(name: &str, what: String) -> StorageError {
+    StorageError::Damaged(format!(
+        "the journal's file {name} {what}; events that were acknowledged may be missing: restore this node from a backup"
+    ))
+}

@@ -1,0 +1,172 @@
+//! Torn ends are dropped, damage is reported, halves are freed only when sled has what they hold.
+
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::{domain::Epoch, storage::CHAIN_START};
+
+const EPOCH: Epoch = Epoch(Uuid::from_u128(7));
+
+fn start() -> HalfStart {
+    HalfStart { generation: 1, base: Sequence(1), chain: CHAIN_START, epoch: EPOCH, salt: 100, next_salt: 101 }
+}
+
+fn created() -> (tempfile::TempDir, Journal) {
+    let directory = tempfile::tempdir().unwrap();
+    Journal::create(directory.path(), HALF_BYTES_MIN, &start()).unwrap();
+    let journal = replay(directory.path(), EPOCH, None).unwrap().journal;
+    (directory, journal)
+}
+
+fn facts(journal: &Journal, first: u64, count: u32) -> FrameFacts {
+    FrameFacts { salt: journal.salt(), first: Sequence(first), count, chain_before: CHAIN_START }
+}
+
+fn commit(journal: &mut Journal, first: u64, count: u32, payload_bytes: usize) {
+    let mut frame = vec![0; FRAME_HEADER_BYTES];
+    frame.extend((0..payload_bytes).map(|at| (at as u64 ^ first) as u8));
+    let facts = facts(journal, first, count);
+    seal(&mut frame, &facts);
+    journal.write(&frame, facts.last()).unwrap();
+}
+
+fn alter(directory: &Path, half: usize, offset: u64, bytes: &[u8]) {
+    let path: PathBuf = directory.join(FILE_NAMES[half]);
+    OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();
+}
+
+#[test]
+fn what_was_committed_comes_back_and_writing_goes_on() {
+    let (directory, mut journal) = created();
+    commit(&mut journal, 1, 3, 500);
+    commit(&mut journal, 4, 1, 77);
+    drop(journal);
+    let mut replayed = replay(directory.path(), EPOCH, None).unwrap();
+    let firsts: Vec<u64> = replayed.frames.iter().map(|frame| frame.facts.first.get()).collect();
+    assert_eq!((firsts, replayed.through, replayed.torn_bytes), (vec![1, 4], Sequence(4), 0));
+    assert_eq!(replayed.frames[1].payload.len(), 77);
+    commit(&mut replayed.journal, 5, 2, 10);
+    assert_eq!(replay(directory.path(), EPOCH, None).unwrap().through, Sequence(6));
+}
+
+#[test]
+fn halves_take_turns_and_only_freed_ones_are_overwritten() {
+    let (directory, mut journal) = created();
+    let mut next = 1;
+    for generation in 2..6 {
+        while journal.has_room(1024 * 1024) {
+            commit(&mut journal, next, 10, 1024 * 1024 - FRAME_HEADER_BYTES);
+            next += 10;
+        }
+        let is_first = generation == 2;
+        assert_eq!(
+            journal.may_switch(Sequence::ZERO),
+            is_first,
+            "only the half that was never used is free without sled"
+        );
+        journal.switch(Sequence(next), CHAIN_START, 100 + generation, Sequence(next - 1)).unwrap();
+        let replayed = replay(directory.path(), EPOCH, None).unwrap();
+        assert_eq!(replayed.through, Sequence(next - 1));
+        assert_eq!(replayed.journal.generation(), generation);
+    }
+}
+
+#[test]
+fn a_torn_end_is_dropped_and_overwritten() {
+    let (directory, mut journal) = created();
+    commit(&mut journal, 1, 1, 100);
+    let end = journal.offset;
+    commit(&mut journal, 2, 5, 9000);
+    drop(journal);
+    // The first page of the last frame reached the disk, the second did not.
+    alter(directory.path(), 0, end + 5000, &[0; 2000]);
+    let mut replayed = replay(directory.path(), EPOCH, None).unwrap();
+    assert_eq!((replayed.through, replayed.torn_bytes), (Sequence(1), 9000 + FRAME_HEADER_BYTES as u64));
+    commit(&mut replayed.journal, 2, 1, 50);
+    assert_eq!(replay(directory.path(), EPOCH, None).unwrap().through, Sequence(2));
+}
+
+#[test]
+fn a_settled_mark_turns_a_bad_last_frame_into_damage() {
+    let (directory, mut journal) = created();
+    commit(&mut journal, 1, 2, 300);
+    let next = facts(&journal, 3, 0);
+    journal.mark_settled(&next).unwrap();
+    assert_eq!(replay(directory.path(), EPOCH, None).unwrap().through, Sequence(2));
+    alter(directory.path(), 0, HALF_HEADER_BYTES + 200, &[0xee]);
+    let refused = replay(directory.path(), EPOCH, None).unwrap_err().to_string();
+    assert!(refused.contains("sequence 1 cannot be read"), "{refused}");
+}
+
+#[test]
+fn after_a_clean_stop_nothing_may_be_missing() {
+    let (directory, mut journal) = created();
+    commit(&mut journal, 1, 2, 300);
+    let end = journal.end(Sequence(2));
+    assert_eq!(replay(directory.path(), EPOCH, Some(end)).unwrap().through, Sequence(2));
+    alter(directory.path(), 0, HALF_HEADER_BYTES + 200, &[0xee]);
+    let refused = replay(directory.path(), EPOCH, Some(end)).unwrap_err().to_string();
+    assert!(refused.contains("in order through sequence 2"), "{refused}");
+}
+
+#[test]
+fn a_header_torn_by_a_switch_is_no_damage_and_a_lost_one_is() {
+    let (directory, mut journal) = created();
+    commit(&mut journal, 1, 2, 300);
+    journal.switch(Sequence(3), CHAIN_START, 102, Sequence::ZERO).unwrap();
+    alter(directory.path(), 1, 20, &[0xee]);
+    let mut replayed = replay(directory.path(), EPOCH, None).unwrap();
+    assert_eq!((replayed.through, replayed.journal.generation()), (Sequence(2), 1));
+    replayed.journal.switch(Sequence(3), CHAIN_START, 102, Sequence::ZERO).unwrap();
+    commit(&mut replayed.journal, 3, 1, 10);
+    alter(directory.path(), 1, 20, &[0xee]);
+    let refused = replay(directory.path(), EPOCH, None).unwrap_err().to_string();
+    assert!(refused.contains("lost its header"), "{refused}");
+}
+
+#[test]
+fn another_epochs_journal_is_refused() {
+    let (directory, _) = created();
+    let refused = replay(directory.path(), Epoch(Uuid::from_u128(8)), None).unwrap_err().to_string();
+    assert!(refused.contains("belongs to the epoch"), "{refused}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Wherever bytes before the last frame are altered, the start is refused or nothing changes; nothing altered is ever given out.
+    #[test]
+    fn altered_bytes_are_never_given_out(at in 16_u64..6000, altered in 1_u8..) {
+        let (directory, mut journal) = created();
+        let mut ends = vec![HALF_HEADER_BYTES];
+        for first in 0..4 {
+            commit(&mut journal, first + 1, 1, 400);
+            ends.push(journal.offset);
+        }
+        let before: Vec<_> = replay(directory.path(), EPOCH, None).unwrap().frames.into_iter().map(|frame| frame.payload).collect();
+        drop(journal);
+        let path = directory.path().join(FILE_NAMES[0]);
+        let mut byte = [0];
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ altered], at).unwrap();
+        match replay(directory.path(), EPOCH, None) {
+            Err(StorageError::Damaged(_)) => {}
+            Err(other) => prop_assert!(false, "{other}"),
+            Ok(replayed) => {
+                let in_last = at >= ends[3] && at < ends[4];
+                prop_assert_eq!(replayed.frames.len(), if in_last { 3 } else { 4 });
+                for (frame, payload) in replayed.frames.iter().zip(before) {
+                    prop_assert_eq!(&frame.payload, &payload);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Indexes as immutable sorted runs of (term, sequence) with a memory table before them. A run is written when the memory table is full,
+//! and runs are merged in levels, four into one, off the commit path. What is found is a hint: hashes can collide, so whoever asks looks
+//! at the record. A read error is never "absent".
+//!
+//! Runs follow each other along the log: every place of an older run lies before every place of a newer one, and the memory table comes
+//! last, so that a look-up strings their answers together and never sorts.
+
+mod manifest;
+mod memtable;
+mod part;
+mod run;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use manifest::{DeadRow, Manifest, RunRow};
+use memtable::Memtable;
+pub use part::Entry;
+use run::{META_PARTS, Run};
+use work::{Job, Step};
+
+use super::{
+    StorageError,
+    durable::SyncReason,
+    keys,
+    store::{Store, Writer},
+};
+use crate::domain::{Sequence, term::TermHash};
+
+/// A memory table is written as a run once it has so many entries: some 20 MiB of memory at most.
+pub const MEMTABLE_ENTRIES_MAX: usize = 256 * 1024;
+/// So many runs of one level are merged into one of the next.
+const MERGE_WIDTH: usize = 4;
+
+/// One index.
+#[derive(Debug)]
+pub struct RunFamily {
+    family: u32,
+    store: Store,
+    memtable_entries_max: usize,
+    state: RwLock<State>,
+    job: Mutex<Option<Job>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    runs: Vec<Arc<Run>>,
+    /// Being written as a run.
+    frozen: Option<Arc<Memtable>>,
+    live: Memtable,
+    manifest: Manifest,
+}
+
+impl RunFamily {
+    /// Opens an index. A damaged one opens empty: it is derived from the log, and is built anew from its beginning.
+    ///
+    /// # Errors
+    /// sled cannot read.
+    pub fn open(store: &Store, family: u32) -> Result<Arc<Self>, StorageError> {
+        Self::open_with(store, family, MEMTABLE_ENTRIES_MAX)
+    }
+
+    /// As [`Self::open`], with another size of the memory table.
+    ///
+    /// # Errors
+    /// sled cannot read.
+    pub fn open_with(store: &Store, family: u32, memtable_entries_max: usize) -> Result<Arc<Self>, StorageError> {
+        let state = match load(store, family) {
+            Ok(state) => state,
+            Err(StorageError::Damaged(what)) => {
+                tracing::warn!(index = family, what, "an index is damaged and is built anew from the log");
+                State::default()
+            }
+            Err(other) => return Err(other),
+        };
+        let (state, job) = (RwLock::new(state), Mutex::default());
+        Ok(Arc::new(Self { family, store: store.clone(), memtable_entries_max, state, job }))
+    }
+
+    /// The last place of the log that the index knows of, memory included.
+    #[must_use]
+    pub fn complete_through(&self) -> Sequence {
+        self.read().live.through
+    }
+
+    /// Adds the entries of a stretch of the log that ends at `through` and begins after what is complete; found at once.
+    pub fn add(&self, entries: &[Entry], through: Sequence) {
+        let mut state = self.write();
+        let known = state.live.through;
+        assert!(through >= known, "an index follows the log forwards");
+        // After a restart the log is read again from what the runs know: what they know already is left out.
+        match entries.iter().all(|(_, sequence)| *sequence > known) {
+            true => state.live.add(entries, through),
+            false => {
+                let fresh: Vec<Entry> = entries.iter().filter(|(_, sequence)| *sequence > known).copied().collect();
+                state.live.add(&fresh, through);
+            }
+        }
+    }
+
+    /// True while writing runs lags behind: whoever adds should wait.
+    #[must_use]
+    pub fn is_backlogged(&self) -> bool {
+        let state = self.read();
+        state.frozen.is_some() && state.live.entries() >= self.memtable_entries_max
+    }
+
+    /// Up to `limit` places of a term within `(after, before)`, ascending or descending. Blocking.
+    ///
+    /// # Errors
+    /// A run is damaged, or sled cannot read.
+    pub fn lookup(
+        &self,
+        term: TermHash,
+        after: Sequence,
+        before: Sequence,
+        descending: bool,
+        limit: usize,
+    ) -> Result<Vec<Sequence>, StorageError> {
+        loop {
+            let (runs, memory) = {
+                let state = self.read();
+                let tables = state.frozen.as_deref().into_iter().chain([&state.live]);
+                let memory: Vec<Sequence> = tables.flat_map(|table| table.places(term)).copied().collect();
+                (state.runs.clone(), memory)
+            };
+            match self.lookup_in(&runs, memory, term, (after, before), descending, limit) {
+                // A run that was merged away meanwhile has lost its parts by right: what took its place answers.
+                Err(StorageError::Damaged(_)) if !self.still_counts(&runs) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    fn still_counts(&self, runs: &[Arc<Run>]) -> bool {
+        let state = self.read();
+        runs.iter().all(|run| state.runs.iter().any(|counts| counts.number == run.number))
+    }
+
+    fn lookup_in(
+        &self,
+        runs: &[Arc<Run>],
+        memory: Vec<Sequence>,
+        term: TermHash,
+        (after, before): (Sequence, Sequence),
+        descending: bool,
+        limit: usize,
+    ) -> Result<Vec<Sequence>, StorageError> {
+        let within = |sequence: &Sequence| *sequence > after && *sequence < before;
+        let mut found = Vec::new();
+        if descending {
+            found.extend(memory.into_iter().rev().filter(within).take(limit));
+            for run in runs.iter().rev() {
+                for index in run.parts_of(term, after, before).rev() {
+                    if found.len() >= limit {
+                        return Ok(found);
+                    }
+                    let part = run.part(&self.store, self.family, index)?;
+                    let room = limit - found.len();
+                    found.extend(places(&part, term).rev().filter(within).take(room));
+                }
+            }
+        } else {
+            for run in runs {
+                for index in run.parts_of(term, after, before) {
+                    if found.len() >= limit {
+                        return Ok(found);
+                    }
+                    let part = run.part(&self.store, self.family, index)?;
+                    let room = limit - found.len();
+                    found.extend(places(&part, term).filter(within).take(room));
+                }
+            }
+            let room = limit - found.len();
+            found.extend(memory.into_iter().filter(within).take(room));
+        }
+        Ok(found)
+    }
+
+    /// About how many places a term has.
+    #[must_use]
+    pub fn estimate(&self, term: TermHash) -> u64 {
+        let state = self.read();
+        let tables = state.frozen.as_deref().into_iter().chain([&state.live]);
+        let memory: usize = tables.map(|table| table.places(term).len()).sum();
+        memory as u64 + state.runs.iter().map(|run| run.estimate(term)).sum::<u64>()
+    }
+
+    /// Does at most one slice of the work that waits; true where more waits. Only the owner of sled calls it.
+    ///
+    /// # Errors
+    /// A run is damaged, or sled refused: the process must end.
+    pub fn maintain(&self, writer: &mut Writer) -> Result<bool, StorageError> {
+        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(next) = job.take().or_else(|| self.next_job()) else {
+            return self.remove_dead(writer);
+        };
+        match next.step(self.family, &self.store, writer)? {
+            Step::More(more) => *job = Some(more),
+            Step::Done(run, inputs) => self.put_in_place(run, &inputs, writer)?,
+        }
+        Ok(true)
+    }
+
+    /// Writes what is in memory as a run, whatever its size, at the next [`Self::maintain`].
+    pub fn freeze(&self) {
+        let mut state = self.write();
+        if state.frozen.is_none() && state.live.entries() > 0 {
+            let through = state.live.through;
+            let full = std::mem::replace(&mut state.live, Memtable::after(through));
+            state.frozen = Some(Arc::new(full));
+        }
+    }
+
+    /// Empties the index: complete through zero, durably.
+    ///
+    /// # Errors
+    /// sled refused: the process must end.
+    pub fn clear(&self, writer: &mut Writer) -> Result<(), StorageError> {
+        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+        // A run half written is numbered as the next one, which writes over it.
+        *job = None;
+        let mut manifest = self.read().manifest.clone();
+        manifest.dead.extend(self.read().runs.iter().map(|run| dead_row(run)));
+        manifest.runs.clear();
+        manifest.through = Sequence::ZERO;
+        self.store_manifest(&manifest, writer)?;
+        *self.write() = State { manifest, ..State::default() };
+        Ok(())
+    }
+
+    /// Checks every part of every run. Blocking.
+    ///
+    /// # Errors
+    /// sled cannot read.
+    pub fn verify(&self) -> Result<Vec<String>, StorageError> {
+        let runs = self.read().runs.clone();
+        let mut problems = Vec::new();
+        for run in runs {
+            for index in 0..run.parts() {
+                match run.part(&self.store, self.family, index) {
+                    Ok(_) => {}
+                    Err(StorageError::Damaged(what)) => problems.push(what),
+                    Err(other) => return Err(other),
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        if self.read().live.entries() >= self.memtable_entries_max {
+            self.freeze();
+        }
+        let state = self.read();
+        let number = state.manifest.next_run;
+        if let Some(frozen) = &state.frozen {
+            return Some(Job::flush(self.family, number, frozen.through, frozen.sorted()));
+        }
+        // The oldest full group of a level: neighbours along the log, since levels only fall towards the newest.
+        let group =
+            state.runs.chunk_by(|one, other| one.level == other.level).find(|group| group.len() >= MERGE_WIDTH)?;
+        let inputs = group[..MERGE_WIDTH].to_vec();
+        Some(Job::merge(self.family, number, group[0].level + 1, inputs))
+    }
+
+    fn put_in_place(&self, run: Run, inputs: &[Arc<Run>], writer: &mut Writer) -> Result<(), StorageError> {
+        let mut runs = self.read().runs.clone();
+        let merged: Vec<u64> = inputs.iter().map(|input| input.number).collect();
+        let at = runs.iter().position(|run| merged.contains(&run.number)).unwrap_or(runs.len());
+        runs.retain(|run| !merged.contains(&run.number));
+        runs.insert(at, Arc::new(run));
+        let mut manifest = self.read().manifest.clone();
+        manifest.next_run += 1;
+        manifest.dead.extend(inputs.iter().map(|run| dead_row(run)));
+        manifest.runs = runs
+            .iter()
+            .map(|run| RunRow { number: run.number, level: run.level, meta_pieces: run.meta_pieces })
+            .collect();
+        manifest.through = runs.last().map_or(Sequence::ZERO, |run| run.through);
+        self.store_manifest(&manifest, writer)?;
+        let mut state = self.write();
+        state.runs = runs;
+        state.manifest = manifest;
+        if inputs.is_empty() {
+            state.frozen = None;
+        }
+        Ok(())
+    }
+
+    /// Removes the parts of one merged run, once no reader can hold it any more.
+    fn remove_dead(&self, writer: &mut Writer) -> Result<bool, StorageError> {
+        let mut manifest = self.read().manifest.clone();
+        let Some(dead) = manifest.dead.first().copied() else { return Ok(false) };
+        let all = (0..dead.parts).chain(META_PARTS..META_PARTS + dead.meta_pieces);
+        for part in all {
+            writer.delete(&keys::run_part(self.family, dead.number, part))?;
+            if writer.slice_is_full() {
+                writer.sync(SyncReason::Runs)?;
+            }
+        }
+        manifest.dead.remove(0);
+        self.store_manifest(&manifest, writer)?;
+        self.write().manifest = manifest;
+        Ok(true)
+    }
+
+    fn store_manifest(&self, manifest: &Manifest, writer: &mut Writer) -> Result<(), StorageError> {
+        writer.put(&keys::manifest(self.family), &manifest.encode())?;
+        writer.sync(SyncReason::Runs)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(store: &Store, family: u32) -> Result<State, StorageError> {
+    let Some(bytes) = store.get(&keys::manifest(family))? else { return Ok(State::default()) };
+    let manifest = Manifest::decode(&bytes)
+        .map_err(|_| StorageError::Damaged(format!("the manifest of index {family} is altered")))?;
+    let open = |row: &RunRow| Run::open(store, family, row.number, row.level, row.meta_pieces).map(Arc::new);
+    let runs = manifest.runs.iter().map(open).collect::<Result<_, _>>()?;
+    let live = Memtable::after(manifest.through);
+    Ok(State { runs, frozen: None, live, manifest })
+}
+
+fn dead_row(run: &Run) -> DeadRow {
+    DeadRow { number: run.number, parts: run.parts(), meta_pieces: run.meta_pieces }
+}
+
+fn places(part: &[Entry], term: TermHash) -> impl DoubleEndedIterator<Item = Sequence> {
+    let from = part.partition_point(|entry| entry.0 < term);
+    let to = part.partition_point(|entry| entry.0 <= term);
+    part[from..to].iter().map(|entry| entry.1)
+}

@@ -1,0 +1,125 @@
+//! A part of a run: sorted (term, sequence) entries, grouped by term, sequences as differences. It never spans runs.
+//!
+//! ```text
+//! 0 version u8 = 1, zero [3] | 4 crc u32 of what follows | 8 entries u32
+//! then groups: term u64 | sequences varint n | first sequence varint | n - 1 differences varint
+//! ```
+
+use crate::{
+    domain::{Sequence, term::TermHash},
+    storage::bytes::{Malformed, Reader, put_varint},
+};
+
+/// A part is closed once it has so many bytes.
+pub const PART_BYTES_TARGET: usize = 16 * 1024;
+const VERSION: u8 = 1;
+
+/// One term and one place.
+pub type Entry = (TermHash, Sequence);
+
+/// Gathers entries in ascending order.
+#[derive(Debug, Default)]
+pub struct PartBuilder {
+    body: Vec<u8>,
+    entries: u32,
+    first: Option<Entry>,
+    group: Option<(TermHash, Vec<u64>)>,
+    group_bytes: usize,
+}
+
+impl PartBuilder {
+    /// Adds the next entry.
+    pub fn add(&mut self, (term, sequence): Entry) {
+        self.first.get_or_insert((term, sequence));
+        self.entries += 1;
+        self.group_bytes += 3;
+        match &mut self.group {
+            Some((open, sequences)) if *open == term => sequences.push(sequence.get()),
+            _ => {
+                self.close_group();
+                self.group_bytes = 16;
+                self.group = Some((term, vec![sequence.get()]));
+            }
+        }
+    }
+
+    /// True once the part should be closed.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.body.len() + self.group_bytes >= PART_BYTES_TARGET
+    }
+
+    /// The first entry, the number of entries and the stored form; none where nothing was added. Leaves the builder empty.
+    pub fn finish(&mut self) -> Option<(Entry, u32, Vec<u8>)> {
+        self.close_group();
+        let first = self.first.take()?;
+        let mut bytes = vec![VERSION, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend(self.entries.to_le_bytes());
+        bytes.append(&mut self.body);
+        let crc = crc32fast::hash(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        let entries = std::mem::take(&mut self.entries);
+        self.group_bytes = 0;
+        Some((first, entries, bytes))
+    }
+
+    fn close_group(&mut self) {
+        let Some((term, sequences)) = self.group.take() else { return };
+        self.body.extend(term.0.to_le_bytes());
+        put_varint(&mut self.body, sequences.len() as u64);
+        let mut before = 0;
+        for sequence in sequences {
+            assert!(sequence > before, "a term's places ascend");
+            put_varint(&mut self.body, sequence - before);
+            before = sequence;
+        }
+    }
+}
+
+/// Reads a part's entries.
+///
+/// # Errors
+/// It is altered.
+pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.array::<4>()?;
+    let crc = reader.u32()?;
+    if version != [VERSION, 0, 0, 0] || crc != crc32fast::hash(bytes.get(8..).unwrap_or_default()) {
+        return Err(reader.malformed());
+    }
+    let entries = reader.u32()? as usize;
+    let mut read = Vec::with_capacity(entries.min(PART_BYTES_TARGET * 2));
+    while read.len() < entries {
+        let term = TermHash(reader.u64()?);
+        let mut sequence = 0_u64;
+        for _ in 0..reader.varint()? {
+            sequence = sequence.checked_add(reader.varint()?).ok_or(reader.malformed())?;
+            read.push((term, Sequence(sequence)));
+        }
+    }
+    if read.len() > entries || reader.remaining() > 0 { Err(reader.malformed()) } else { Ok(read) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn entries_come_back(mut numbers: std::collections::BTreeSet<(u8, u32)>) {
+            numbers.insert((0, 1));
+            let entries: Vec<Entry> =
+                numbers.iter().map(|(term, place)| (TermHash(u64::from(*term)), Sequence(u64::from(*place) + 1))).collect();
+            let mut builder = PartBuilder::default();
+            entries.iter().for_each(|entry| builder.add(*entry));
+            let (first, count, bytes) = builder.finish().expect("something was added");
+            proptest::prop_assert_eq!((first, count as usize), (entries[0], entries.len()));
+            proptest::prop_assert_eq!(read(&bytes), Ok(entries));
+            for at in 0..bytes.len() {
+                let mut altered = bytes.clone();
+                altered[at] ^= 4;
+                proptest::prop_assert!(read(&altered).is_err(), "byte {}", at);
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! sled, and its one owner. It never writes from two threads (sled's batches stall readers otherwise), never watches prefixes, never
+//! iterates over values, and never believes sled's `flush` alone: on Linux that is `sync_file_range`, which is no promise at all.
+//!
+//! What holds after [`Writer::sync`] has returned: everything put or deleted before it is on the disk.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    StorageError,
+    durable::{self, SyncReason},
+};
+
+/// sled's directory inside the data directory.
+pub const DIRECTORY_NAME: &str = "sled";
+/// sled's segment, chosen at creation and fixed for ever. Its quarter must hold a leaf of sixteen of the largest values and one more:
+/// what is larger goes to a file of its own that sled never syncs.
+pub const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+/// The largest value that is ever written.
+pub const VALUE_BYTES_MAX: usize = 208 * 1024;
+/// At most so much is written before it is synced: sled reuses a segment as soon as its successor was flushed, synced or not.
+pub const SLICE_BYTES_MAX: usize = 1024 * 1024;
+/// sled's own cache. Small, since decoded blocks are cached above, and sled passes the number anyway while it scans.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+// Sixteen entries a leaf, one about to be added, keys and headers included in the margin to a quarter.
+const _: () = assert!(17 * (VALUE_BYTES_MAX + 1024) < SEGMENT_BYTES / 4);
+
+/// Reads. Shared by all.
+#[derive(Debug, Clone)]
+pub struct Store {
+    tree: sled::Db,
+    directory: PathBuf,
+}
+
+/// Writes. There is one, and one thread has it.
+#[derive(Debug)]
+pub struct Writer {
+    store: Store,
+    file: File,
+    unsynced_bytes: usize,
+}
+
+impl Store {
+    /// Opens or creates sled's files in a data directory.
+    ///
+    /// # Errors
+    /// The files cannot be opened, or sled finds them damaged.
+    pub fn open(data_dir: &Path) -> Result<(Self, Writer), StorageError> {
+        let directory = data_dir.join(DIRECTORY_NAME);
+        let shown = directory.display().to_string();
+        let io = |what: &str| StorageError::io(format!("cannot {what} {shown}"));
+        let fresh = !directory.join("db").exists();
+        fs::create_dir_all(&directory).map_err(io("create"))?;
+        remove_unfinished_snapshots(&directory).map_err(io("clean"))?;
+        let config = sled::Config::new()
+            .path(&directory)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        // On some damaged files sled panics where it should answer: that is damage as well.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+        let advice = "move the directory aside and restore this node from a backup";
+        let tree = match opened {
+            Ok(Ok(tree)) => tree,
+            Ok(Err(sled::Error::Io(error))) => return Err(io("open")(error)),
+            Ok(Err(source)) => {
+                return Err(StorageError::Damaged(format!("sled cannot open {shown}: {source}; {advice}")));
+            }
+            Err(_) => {
+                return Err(StorageError::Damaged(format!("sled panicked opening {shown}; {advice}")));
+            }
+        };
+        let file = OpenOptions::new().write(true).open(directory.join("db")).map_err(io("open the file of"))?;
+        let store = Self { tree, directory };
+        let mut writer = Writer { store: store.clone(), file, unsynced_bytes: 0 };
+        if fresh {
+            writer.unsynced_bytes = 1;
+            writer.sync(SyncReason::Blocks)?;
+            let conf = File::open(store.directory.join("conf")).map_err(io("open the configuration of"))?;
+            conf.sync_all().map_err(io("sync"))?;
+            durable::sync_directory(&store.directory).map_err(io("sync"))?;
+            durable::sync_directory(data_dir).map_err(io("sync the parent of"))?;
+        }
+        Ok((store, writer))
+    }
+
+    /// One value.
+    ///
+    /// # Errors
+    /// sled cannot read it. An error never means that it is absent.
+    pub fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StorageError> {
+        self.tree.get(key).map_err(|source| StorageError::Sled { what: "sled cannot read a value".to_owned(), source })
+    }
+
+    /// What sled's files take on the disk, in bytes.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.tree.size_on_disk().unwrap_or(0)
+    }
+}
+
+impl Writer {
+    /// The same data to read.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Writes one value, which the next [`Self::sync`] makes durable.
+    ///
+    /// # Errors
+    /// sled refused: the process must end.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        assert!(
+            value.len() <= VALUE_BYTES_MAX,
+            "a value of {} bytes would become a blob that sled never syncs",
+            value.len()
+        );
+        self.unsynced_bytes += key.len() + value.len();
+        self.store
+            .tree
+            .insert(key, value)
+            .map_err(|source| StorageError::Sled { what: "sled cannot write a value".to_owned(), source })?;
+        Ok(())
+    }
+
+    /// Removes one value; true where there was one.
+    ///
+    /// # Errors
+    /// sled refused: the process must end.
+    pub fn delete(&mut self, key: &[u8]) -> Result<bool, StorageError> {
+        // A removal dirties a page of sixteen values, so that it counts as one value of a common size.
+        self.unsynced_bytes += 16 * 1024;
+        let removed = self
+            .store
+            .tree
+            .remove(key)
+            .map_err(|source| StorageError::Sled { what: "sled cannot remove a value".to_owned(), source })?;
+        Ok(removed.is_some())
+    }
+
+    /// True once a slice is full and must be synced before more is written.
+    #[must_use]
+    pub const fn slice_is_full(&self) -> bool {
+        self.unsynced_bytes >= SLICE_BYTES_MAX - VALUE_BYTES_MAX
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// sled or the disk refused: the process must end, and nothing may be tried again.
+    pub fn sync(&mut self, reason: SyncReason) -> Result<(), StorageError> {
+        if self.unsynced_bytes == 0 {
+            return Ok(());
+        }
+        self.store
+            .tree
+            .flush()
+            .map_err(|source| StorageError::Sled { what: "sled cannot flush".to_owned(), source })?;
+        durable::sync_data(&self.file, reason)
+            .map_err(StorageError::io(format!("cannot sync {}", self.store.directory.join("db").display())))?;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+}
+
+/// A process that was killed while sled opened leaves `snap.*.generating`, after which every open fails.
+fn remove_unfinished_snapshots(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::info!(path = %path.display(), "removed a snapshot that a killed start had left unfinished");
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Shared by those that read.
+pub type SharedStore = Arc<Store>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_left_by_a_killed_start_does_no_harm() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let (_, mut writer) = Store::open(directory.path()).unwrap();
+            writer.put(b"Lx", &[1; 1000]).unwrap();
+            writer.sync(SyncReason::Blocks).unwrap();
+        }
+        let left = directory.path().join(DIRECTORY_NAME).join("snap.0000000000000000.generating");
+        fs::write(&left, b"cut short").unwrap();
+        let (store, _writer) = Store::open(directory.path()).unwrap();
+        assert_eq!(store.get(b"Lx").unwrap().as_deref(), Some(&[1_u8; 1000][..]));
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn the_largest_values_never_become_blobs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut writer) = Store::open(directory.path()).unwrap();
+        for number in 0..64_u8 {
+            writer.put(&[b'L', number], &vec![number; VALUE_BYTES_MAX]).unwrap();
+            writer.sync(SyncReason::Blocks).unwrap();
+        }
+        let blobs = fs::read_dir(directory.path().join(DIRECTORY_NAME).join("blobs")).unwrap().count();
+        assert_eq!(blobs, 0);
+    }
+}
