@@ -64,10 +64,11 @@ def map_scenario(files: Iterable[SourceFile], agency: Agency) -> Mapping:
     responses = [(f, r) for f, r in parsed if _name(r) == "Response"]
     responses.sort(key=lambda pair: _natural(pair[0].name))
     history = _History()
+    originals = {_text(r, "FunctionalReferenceID"): _text(r, "TypeCode") for _, r in parsed if _is_original(r)}
     for file, root in parsed:
         result.files += 1
         if _name(root) == "Declaration":
-            _map_declaration(file, root, [r for _, r in responses], agency, result)
+            _map_declaration(file, root, [r for _, r in responses], originals, agency, result)
         elif _name(root) != "Response":
             _map_movement(file, root, agency, result)
     for file, response in responses:
@@ -146,11 +147,26 @@ def _bind(
     result.events.append(Mapped("WCO LRN bound to MRN", file.name, agency.customs, event))
 
 
+def _is_original(root: ET.Element) -> bool:
+    """A declaration itself, not a request about one."""
+    return _name(root) == "Declaration" and _text(root, "FunctionCode") == "9"
+
+
 def _map_declaration(
-    file: SourceFile, declaration: ET.Element, responses: list[ET.Element], agency: Agency, result: Mapping
+    file: SourceFile,
+    declaration: ET.Element,
+    responses: list[ET.Element],
+    originals: dict[str, str],
+    agency: Agency,
+    result: Mapping,
 ) -> None:
     lrn, mrn = _text(declaration, "FunctionalReferenceID"), _text(declaration, "ID")
-    type_code = _text(declaration, "TypeCode")
+    # An amendment hands the declaration in again; other requests are no documents that UNCL 1001 knows.
+    request = _text(declaration, "TypeCode")
+    type_code = originals.get(lrn, "") if request == "COR" else request
+    if type_code[:2] not in DOCUMENT_TYPES:
+        result.cannot_say("a request to customs to invalidate, or to present goods", f"{file.name}: {request}")
+        return
     answers = [
         r
         for r in responses
@@ -168,9 +184,6 @@ def _map_declaration(
     subjects = [subject(pb.IDENTIFIER_KIND_LRN, lrn, issuer=country)]
     if mrn:
         subjects.append(subject(pb.IDENTIFIER_KIND_MRN, mrn))
-        result.cannot_say(
-            "what a request to customs asks for (correct, invalidate, present)", f"{file.name}: {type_code}"
-        )
     for previous in declaration.iter():
         if _name(previous) == "PreviousDocument" and _text(previous, "TypeCode") in ("DCR", "MCR"):
             subjects.append(subject(pb.IDENTIFIER_KIND_UCR, _text(previous, "ID")))
@@ -184,7 +197,7 @@ def _map_declaration(
     event = envelope(
         source=source,
         publisher=agency.trader,
-        ids=[lrn, mrn, type_code, source.sha256.hex()],
+        ids=[lrn, mrn, request, source.sha256.hex()],
         event_time=moment,
         created_time=moment,
         classifier=pb.CLASSIFIER_ACTUAL,
@@ -193,15 +206,15 @@ def _map_declaration(
         parties=_parties(declaration),
         commodity_codes=_commodity_codes(declaration),
         mode=MODES.get(_text(declaration, "BorderTransportMeans/ModeCode"), pb.TRANSPORT_MODE_UNSPECIFIED),
-        procedure=PROCEDURES.get(type_code[:2], pb.PROCEDURE_UNSPECIFIED),
+        procedure=PROCEDURES[type_code[:2]],
         document=pb.Document(
             step=pb.DOCUMENT_STEP_SUBMITTED,
-            type_code=DOCUMENT_TYPES.get(type_code[:2], ""),
+            type_code=DOCUMENT_TYPES[type_code[:2]],
             number=lrn,
             sha256=source.sha256,
         ),
     )
-    kind = "WCO declaration" if not mrn else "WCO request about a declaration"
+    kind = "WCO declaration" if not mrn else "WCO amended declaration"
     result.events.append(Mapped(kind, file.name, agency.trader, event))
 
 
