@@ -122,7 +122,7 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
         let (kind, bytes) = sections.next()?;
         match kind {
             b'B' => {
-                let facts = OpenBlock::check(&bytes, through.next()).map_err(not_whole)?.facts;
+                let facts = OpenBlock::check(&bytes, through.next()).map_err(|error| not_whole(&error))?.facts;
                 if facts.chain_before != chain {
                     return Err(RestoreError::NotWhole(format!(
                         "the chain of hashes breaks at sequence {}",
@@ -191,7 +191,7 @@ impl<R: Read> Sections<R> {
     }
 }
 
-fn not_whole(error: StorageError) -> RestoreError {
+fn not_whole(error: &StorageError) -> RestoreError {
     RestoreError::NotWhole(error.with_cause())
 }
 

@@ -186,6 +186,8 @@ fn fingerprint(records: &[Record]) -> Bloom {
     terms.sort_unstable();
     terms.dedup();
     let mut bloom = Bloom::for_entries(terms.len(), FINGERPRINT_BYTES.0, FINGERPRINT_BYTES.1);
-    terms.iter().for_each(|term| bloom.add(*term));
+    for term in &terms {
+        bloom.add(*term);
+    }
     bloom
 }

@@ -24,14 +24,17 @@ use crate::{
 /// The two families that take turns.
 const FAMILIES: [u32; 2] = [2, 3];
 
+/// A family and its number.
+type Numbered = (u32, Arc<RunFamily>);
+
 /// The index.
 #[derive(Debug)]
 pub struct SearchIndex {
     shared: Arc<Shared>,
     store: Store,
     commands: SyncSender<Command>,
-    current: Arc<RwLock<(u32, Arc<RunFamily>)>>,
-    next: Arc<Mutex<Option<(u32, Arc<RunFamily>)>>>,
+    current: Arc<RwLock<Numbered>>,
+    next: Arc<Mutex<Option<Numbered>>>,
 }
 
 /// Which family answered when the log was last open.

@@ -33,10 +33,13 @@ const PACK_BYTES_MIN: usize = 256 * 1024;
 /// Without anything to do the thread looks again after this time, for index work that its waker could not know of.
 const IDLE: Duration = Duration::from_millis(200);
 
+/// Work that needs the writer.
+pub type WriterWork = Box<dyn FnOnce(&mut Writer) -> Result<(), StorageError> + Send>;
+
 /// What others ask of the owner of sled.
 pub enum Command {
     /// Run this with the writer, and answer when it is durable.
-    Write(Box<dyn FnOnce(&mut Writer) -> Result<(), StorageError> + Send>, oneshot::Sender<()>),
+    Write(WriterWork, oneshot::Sender<()>),
     /// Look after this index from now on, and no longer after the other.
     Maintain(Arc<RunFamily>),
     /// Look no longer after this index.

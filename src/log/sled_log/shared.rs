@@ -101,6 +101,9 @@ impl Shared {
     }
 
     /// The next stretch after a place; blocks that the terms rule out count as examined. Blocking.
+    ///
+    /// # Errors
+    /// Stored data is damaged or cannot be read.
     pub fn read(
         &self,
         after: Sequence,
@@ -142,6 +145,9 @@ impl Shared {
     }
 
     /// One record. Blocking.
+    ///
+    /// # Errors
+    /// Stored data is damaged or cannot be read.
     pub fn record(&self, sequence: Sequence) -> Result<Option<Record>, StorageError> {
         if sequence > self.last() || sequence < self.first_retained {
             return Ok(None);
@@ -159,6 +165,9 @@ impl Shared {
     }
 
     /// The first place whose event was accepted at or after a time; the tail's successor where none was. Blocking.
+    ///
+    /// # Errors
+    /// Stored data is damaged or cannot be read.
     pub fn first_accepted_since(&self, time_ns: i64) -> Result<Sequence, StorageError> {
         let last = self.last();
         let row = self.directory.read().unwrap_or_else(PoisonError::into_inner).first_accepted_since(time_ns);
@@ -174,6 +183,9 @@ impl Shared {
     }
 
     /// A block's records, decoded once for all who ask. Blocking.
+    ///
+    /// # Errors
+    /// Stored data is damaged or cannot be read.
     pub fn block(&self, row: Row) -> Result<Arc<[Record]>, StorageError> {
         if let Some(records) = self.cache().get(row.first) {
             return Ok(records);
@@ -185,6 +197,9 @@ impl Shared {
     }
 
     /// A block's bytes. Blocking.
+    ///
+    /// # Errors
+    /// Stored data is damaged or cannot be read.
     pub fn stored_block(&self, row: Row) -> Result<sled::IVec, StorageError> {
         self.store.get(&keys::block(row.first))?.ok_or_else(|| {
             StorageError::Damaged(format!(

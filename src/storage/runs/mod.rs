@@ -91,12 +91,11 @@ impl RunFamily {
         let known = state.live.through;
         assert!(through >= known, "an index follows the log forwards");
         // After a restart the log is read again from what the runs know: what they know already is left out.
-        match entries.iter().all(|(_, sequence)| *sequence > known) {
-            true => state.live.add(entries, through),
-            false => {
-                let fresh: Vec<Entry> = entries.iter().filter(|(_, sequence)| *sequence > known).copied().collect();
-                state.live.add(&fresh, through);
-            }
+        if entries.iter().all(|(_, sequence)| *sequence > known) {
+            state.live.add(entries, through);
+        } else {
+            let fresh: Vec<Entry> = entries.iter().filter(|(_, sequence)| *sequence > known).copied().collect();
+            state.live.add(&fresh, through);
         }
     }
 

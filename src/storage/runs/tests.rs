@@ -19,7 +19,7 @@ impl Case {
         let directory = tempfile::tempdir().unwrap();
         let (store, writer) = Store::open(directory.path()).unwrap();
         let index = RunFamily::open_with(&store, FAMILY, 64).unwrap();
-        Self { _directory: directory, store, writer, index, model: Default::default(), through: 0 }
+        Self { _directory: directory, store, writer, index, model: std::collections::BTreeSet::default(), through: 0 }
     }
 
     fn add(&mut self, terms: &[u64]) {
