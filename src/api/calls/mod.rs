@@ -109,12 +109,7 @@ where
     }
 }
 
-async fn answer<S>(
-    mut inner: S,
-    mut request: Request<Body>,
-    caller: Option<Caller>,
-    rules: &CallRules,
-) -> Response<Body>
+async fn answer<S>(mut inner: S, request: Request<Body>, caller: Option<Caller>, rules: &CallRules) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
