@@ -18,7 +18,7 @@ mod tests;
 mod tls;
 
 pub use explain::{explain, handshake_refused};
-pub use tls::{CredentialsUnusable, uri_names_of};
+pub use tls::{CredentialsUnusable, client_config_with, uri_names_of};
 
 /// How long one TCP connection or one TLS handshake may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod backup;
 pub mod config;
 pub mod connect;
+pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod failure;
@@ -68,6 +69,8 @@ pub enum Command {
     Completions(shell::CompletionsArguments),
     /// Print the manual, or write its pages.
     Man(shell::ManArguments),
+    /// Say why a connection to a node fails, step by step, and what to do.
+    Doctor(doctor::DoctorArguments),
     /// Check or show a node's settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -91,6 +94,7 @@ impl Cli {
             Command::Backup(arguments) => block_on(backup::run(&arguments)),
             Command::Completions(arguments) => shell::run_completions(&arguments, &mut io::stdout().lock()),
             Command::Man(arguments) => shell::run_man(&arguments, &mut io::stdout().lock()),
+            Command::Doctor(arguments) => block_on(doctor::run(&arguments)),
             Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         }
     }

@@ -69,6 +69,17 @@ pub struct OtherServer {
 /// # Errors
 /// What of the credentials cannot be used.
 pub fn client_config(options: &ConnectOptions) -> Result<ClientConfig, CredentialsUnusable> {
+    client_config_with(options, |verifier| verifier)
+}
+
+/// As [`client_config`], with somebody between TLS and the check of the node, who may look on.
+///
+/// # Errors
+/// As for [`client_config`].
+pub fn client_config_with(
+    options: &ConnectOptions,
+    looking_on: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
+) -> Result<ClientConfig, CredentialsUnusable> {
     let credentials = &options.credentials;
     let provider = Arc::new(ring::default_provider());
     let roots = roots(&credentials.authorities)?;
@@ -83,7 +94,7 @@ pub fn client_config(options: &ConnectOptions) -> Result<ClientConfig, Credentia
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider supports TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(looking_on(Arc::new(verifier)))
         .with_client_auth_cert(chain, key)
         .map_err(|error| CredentialsUnusable::Unusable {
             what,
