@@ -2,6 +2,7 @@
 
 pub mod authorize;
 pub mod calls;
+pub mod events;
 pub mod live_calls;
 pub mod methods;
 pub mod operations;

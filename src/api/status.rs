@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::Code;
 
 mod details;
+mod publish;
 mod subscribe;
 
 #[cfg(test)]
@@ -19,6 +20,9 @@ pub const ERROR_DOMAIN: &str = "tradelane";
 
 /// When a client that met a passing shortage had better come again.
 pub(super) const SHORTAGE_RETRY: Duration = Duration::from_millis(250);
+
+/// When a client that met a full disk had better come again: somebody must act first.
+const DISK_RETRY: Duration = Duration::from_secs(30);
 
 /// A refusal as the API says it: what becomes a `tonic::Status` (of a call) or a `google.rpc.Status` (inside a message).
 #[derive(Debug, Clone, PartialEq)]

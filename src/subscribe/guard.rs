@@ -6,10 +6,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{EndReason, SubscriptionsParts, sight::Sight};
+use super::{
+    EndReason, SubscriptionsParts,
+    sight::{self, Sight},
+};
 use crate::{
     clock::Clock,
-    identity::{Access, Action, Caller},
+    identity::{Access, Caller},
 };
 
 /// The machine's clock may be set while a session sleeps: it looks again at least so often.
@@ -80,7 +83,7 @@ impl Guard {
         // Marked as seen before the policy is read: a reload in between is noticed at the next check.
         self.generation.mark_unchanged();
         let rights = self.access.policy().rights(&self.caller.id);
-        let reads = rights.may(Action::Read, now_ns);
+        let reads = sight::may_subscribe(&rights, now_ns);
         self.sight = self.sight.under(rights, now_ns).ok_or(if reads {
             EndReason::RightsChanged
         } else {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     domain::{Filter, Position, SpiffeId, bindings::BindingsFeed, header::SubjectTerm},
-    identity::{Access, Action, Caller, Narrowing},
+    identity::{Access, Caller, Narrowing},
     log::{EventLog, Follower, LogError, Record},
     tasks::{OnFailure, Tasks},
 };
@@ -123,7 +123,7 @@ pub enum SessionMessage {
 /// Why no session was opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// The caller has no read grant in force at all.
+    /// The caller has no grant in force to read, and none to publish, so that nothing of her own is there either.
     #[error("no grant allows the action read")]
     NoReadGrant,
     /// The start cannot be honoured.
@@ -214,7 +214,7 @@ impl Subscriptions {
         let generation = parts.access.generation();
         let rights = parts.access.policy().rights(&caller.id);
         let now_ns = parts.clock.now_ns();
-        if !rights.may(Action::Read, now_ns) {
+        if !sight::may_subscribe(&rights, now_ns) {
             return Err(SubscribeError::NoReadGrant);
         }
         let after = start::resolve(&*parts.log, asked.start).await?;

@@ -19,8 +19,9 @@ pub(super) struct Sight {
     filters: Arc<[Filter]>,
     bindings: Arc<dyn BindingsFeed>,
     node: SpiffeId,
-    /// The read grants that were in force when it was made.
+    /// The read grants that were in force when it was made, and whether the caller could subscribe at all.
     in_force: Vec<Arc<Grant>>,
+    may_subscribe: bool,
     needs_bindings: bool,
 }
 
@@ -35,7 +36,8 @@ impl Sight {
         let in_force = reading(&rights, now_ns);
         let granted = in_force.iter().flat_map(|grant| &grant.filters);
         let needs_bindings = granted.chain(filters.iter().map(Filter::spec)).any(names_a_participant);
-        Self { rights, filters, bindings, node, in_force, needs_bindings }
+        let may_subscribe = may_subscribe(&rights, now_ns);
+        Self { rights, filters, bindings, node, in_force, may_subscribe, needs_bindings }
     }
 
     /// Whether the caller is to see the event.
@@ -76,7 +78,9 @@ impl Sight {
     /// The same sight under rights read anew, or none where these let the caller see otherwise.
     pub(super) fn under(&self, rights: Rights, now_ns: i64) -> Option<Self> {
         let in_force = reading(&rights, now_ns);
-        let alike = rights.former_names == self.rights.former_names
+        let may_subscribe = may_subscribe(&rights, now_ns);
+        let alike = may_subscribe == self.may_subscribe
+            && rights.former_names == self.rights.former_names
             && in_force.len() == self.in_force.len()
             && in_force.iter().zip(&self.in_force).all(|(new, old)| reads_alike(new, old));
         alike.then(|| Self {
@@ -85,9 +89,15 @@ impl Sight {
             bindings: Arc::clone(&self.bindings),
             node: self.node.clone(),
             in_force,
+            may_subscribe,
             needs_bindings: self.needs_bindings,
         })
     }
+}
+
+/// Whether there can be anything to see: what grants open to her, or what she publishes herself.
+pub(super) fn may_subscribe(rights: &Rights, now_ns: i64) -> bool {
+    rights.may(Action::Read, now_ns) || rights.may(Action::Publish, now_ns)
 }
 
 /// The read grants in force, in the order of the policy.

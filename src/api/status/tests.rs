@@ -8,12 +8,79 @@ use tonic_types::StatusExt;
 
 use super::*;
 use crate::{
-    domain::{Epoch, Position, Sequence},
+    domain::{Epoch, EventId, Position, Sequence},
+    identity::Action,
+    log::{AppendError, Refusal},
+    publish::{Denial, EventFault, PublishError, RejectedEvent},
     subscribe::{EndReason, SessionEnd},
 };
 
 fn violation(field: &str, description: &str) -> Violation {
     Violation { field: field.into(), reason: "CHECK_DIGIT", description: description.into() }
+}
+
+fn rejected(index: usize, fault: EventFault) -> RejectedEvent {
+    RejectedEvent { index, event_id: format!("id-{index}"), fault }
+}
+
+#[test]
+fn every_violation_is_told_with_its_field_and_a_program_finds_the_reason() {
+    let fault = EventFault::Invalid(vec![
+        violation("events[3].subjects[0].value", "check digit of MSKU9070320 is 3, not 0"),
+        violation("events[3].places", "must not be empty"),
+    ]);
+    let status = Status::from(Refused::from(PublishError::Rejected(vec![rejected(3, fault)])));
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.message(), "events[3].subjects[0].value: check digit of MSKU9070320 is 3, not 0 (and 1 more)");
+    let details = status.get_error_details();
+    let info = details.error_info().expect("always there");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_EVENT", "tradelane"));
+    let fields: Vec<_> =
+        details.bad_request().expect("violations").field_violations.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(fields, ["events[3].subjects[0].value", "events[3].places"]);
+}
+
+#[test]
+fn a_mixed_request_is_first_told_what_it_can_mend_alone_and_each_event_is_named() {
+    let events = vec![
+        rejected(0, EventFault::Refused(Refusal::RevisedEventUnknown)),
+        rejected(1, EventFault::Denied(Denial::NotGranted(Action::Share))),
+        rejected(2, EventFault::Denied(Denial::PublisherMismatch)),
+    ];
+    let refused = Refused::from(PublishError::Rejected(events));
+    assert_eq!((refused.code, refused.reason), (Code::PermissionDenied, "NOT_GRANTED"));
+    assert!(refused.metadata.contains(&("action", "share".into())), "{refused:?}");
+    assert!(refused.metadata.contains(&("event_index", "1".into())), "{refused:?}");
+    let fields: Vec<_> = refused.violations.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(fields, ["events[0].revision.event_id", "events[1]", "events[2].publisher"]);
+}
+
+#[test]
+fn each_refusal_of_the_log_has_its_code() {
+    let id = EventId::from_bytes([7; 16]);
+    for (refusal, code, reason) in [
+        (Refusal::EventIdConflict { first: Sequence(1) }, Code::AlreadyExists, "EVENT_ID_CONFLICT"),
+        (Refusal::RevisedEventUnknown, Code::NotFound, "REVISED_EVENT_UNKNOWN"),
+        (Refusal::RevisionConflict { head: id }, Code::Aborted, "REVISION_CONFLICT"),
+        (Refusal::AlreadyRetracted { by: id }, Code::FailedPrecondition, "EVENT_RETRACTED"),
+        (Refusal::RevisionTooLarge { bytes: 2, bytes_max: 1 }, Code::FailedPrecondition, "REVISION_TOO_LARGE"),
+    ] {
+        let refused = Refused::from(refusal);
+        assert_eq!((refused.code, refused.reason), (code, reason));
+    }
+    let conflict = Refused::from(Refusal::RevisionConflict { head: id });
+    assert!(conflict.metadata.contains(&("head_event_id", id.to_string())));
+}
+
+#[test]
+fn shortages_say_when_to_come_again() {
+    for error in [AppendError::Overloaded, AppendError::DiskFull { free_bytes: 1, limit_bytes: 2 }] {
+        let status = Status::from(Refused::from(error));
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let retry = status.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
+        assert!(retry.is_some_and(|delay| Duration::ZERO < delay));
+    }
+    assert_eq!(Refused::from(AppendError::Closing).code, Code::Unavailable);
 }
 
 #[test]

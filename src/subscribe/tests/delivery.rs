@@ -79,6 +79,18 @@ async fn filters_and_grants_both_must_admit() {
 }
 
 #[tokio::test]
+async fn who_may_only_publish_reads_her_own_events() {
+    let publishing = ALL.replace("\"read\"", "\"publish\"");
+    let room = Room::new(&publishing);
+    room.publish("PK", 1..=2).await;
+    room.append(vec![event_of(&RoutingHeader { publisher: id(CUSTOMS), ..header("PK", 3) })]).await;
+    let mut stream = room.open(Start::Earliest).await;
+    let Ok(SessionMessage::Started { narrowing, .. }) = next(&mut stream).await else { panic!("first of all") };
+    assert!(narrowing.narrowed);
+    assert_eq!(events(&mut stream, 1).await, [3]);
+}
+
+#[tokio::test]
 async fn whether_the_log_skips_blocks_changes_nothing_that_is_seen() {
     let room = Room::new(ALL);
     for number in 1..=60 {

@@ -1,0 +1,143 @@
+//! `Subscribe`: a session's messages as the API says them. It never holds back what the session gives out, nor adds to it.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tonic::{Request, Response, Status};
+
+use super::{Answers, EventServiceParts, caller};
+use crate::{
+    api::{
+        Recorder, Refused,
+        recorded::{time_ns, timestamp},
+        stream_quota::OpenStream,
+    },
+    domain::{Position, header::SubjectTerm},
+    log::LogError,
+    subscribe::{Asked, SessionMessage, Start},
+    telemetry,
+    wire::{
+        filter,
+        proto::{self, subscribe_request, subscribe_response::Message},
+        violations::Violation,
+    },
+};
+
+pub(super) async fn subscribe(
+    parts: &Arc<EventServiceParts>,
+    request: Request<proto::SubscribeRequest>,
+) -> Result<Response<Answers<proto::SubscribeResponse>>, Status> {
+    let caller = caller(&request)?;
+    let open = parts.streams.open(&caller.id)?;
+    let request = request.into_inner();
+    let asked = asked(&request)?;
+    let session = match parts.subscriptions.open(caller.clone(), asked).await {
+        Ok(session) => session,
+        Err(error) => {
+            let refused = Refused::from(error);
+            parts.note_denial(&caller, "Subscribe", &refused);
+            return Err(refused.into());
+        }
+    };
+    let live = Live::begin(open);
+    let recorder = parts.recorder.clone();
+    let messages = session.map(move |message| {
+        let _counts_while_open = &live;
+        let message = message.map_err(Refused::from)?;
+        let message = said(&recorder, message).map_err(Refused::from)?;
+        Ok(proto::SubscribeResponse { message: Some(message) })
+    });
+    Ok(Response::new(messages.boxed()))
+}
+
+/// Counts a live stream while it lasts.
+struct Live {
+    _open: OpenStream,
+}
+
+impl Live {
+    fn begin(open: OpenStream) -> Self {
+        metrics::gauge!(telemetry::SUBSCRIBERS).increment(1.0);
+        Self { _open: open }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        metrics::gauge!(telemetry::SUBSCRIBERS).decrement(1.0);
+    }
+}
+
+/// Reads a request, with every fault of it at once.
+fn asked(request: &proto::SubscribeRequest) -> Result<Asked, Refused> {
+    let start = start(request.start.as_ref());
+    let filters = filter::compile(&request.filters, "filters");
+    match (start, filters) {
+        (Ok(start), Ok(filters)) => Ok(Asked { start, filters }),
+        (start, filters) => {
+            let violations = start.err().into_iter().chain(filters.err().unwrap_or_default());
+            Err(Refused::invalid(violations.collect()))
+        }
+    }
+}
+
+fn start(start: Option<&subscribe_request::Start>) -> Result<Start, Violation> {
+    let wrong = |field: &str, reason, description: &str| {
+        Err(Violation { field: field.into(), reason, description: description.into() })
+    };
+    match start {
+        None => Ok(Start::Latest),
+        Some(subscribe_request::Start::StartAt(at)) => match proto::StartAt::try_from(*at) {
+            Ok(proto::StartAt::Unspecified | proto::StartAt::Latest) => Ok(Start::Latest),
+            Ok(proto::StartAt::Earliest) => Ok(Start::Earliest),
+            Err(_) => wrong("start_at", "ENUM_UNKNOWN", "must be START_AT_EARLIEST or START_AT_LATEST"),
+        },
+        Some(subscribe_request::Start::AfterPosition(text)) => match text.parse::<Position>() {
+            Ok(position) => Ok(Start::After(position)),
+            Err(malformed) => wrong("after_position", "POSITION_MALFORMED", &malformed.to_string()),
+        },
+        Some(subscribe_request::Start::SinceTime(time)) => match time_ns(time) {
+            Some(time_ns) => Ok(Start::Since(time_ns)),
+            None => wrong("since_time", "TIME_OUT_OF_RANGE", "must be a time between the years 1678 and 2261"),
+        },
+    }
+}
+
+fn said(recorder: &Recorder, message: SessionMessage) -> Result<Message, LogError> {
+    Ok(match message {
+        SessionMessage::Started { after, narrowing } => Message::Started(proto::SubscriptionStarted {
+            after_position: after.to_string(),
+            narrowed_filters: narrowing.narrowed_filters,
+            narrowed: narrowing.narrowed,
+            grant_ids: narrowing.grant_ids,
+        }),
+        SessionMessage::Events(records) => {
+            metrics::counter!(telemetry::EVENTS_DELIVERED_TOTAL).increment(records.len() as u64);
+            let events = records.iter().map(|record| recorder.recorded(record));
+            Message::Events(proto::EventBatch { events: events.collect::<Result<_, _>>()? })
+        }
+        SessionMessage::Progress { position, time_ns } => {
+            Message::Progress(proto::Progress { position: position.to_string(), time: Some(timestamp(time_ns)) })
+        }
+        SessionMessage::CaughtUp { position } => Message::CaughtUp(proto::CaughtUp { position: position.to_string() }),
+        SessionMessage::FellBehind { position, lag_events } => {
+            Message::FellBehind(proto::FellBehind { position: position.to_string(), lag_events })
+        }
+        SessionMessage::VisibilityWidened { subject, position } => {
+            Message::VisibilityWidened(proto::VisibilityWidened {
+                subject: Some(spoken(subject)),
+                position: position.to_string(),
+            })
+        }
+    })
+}
+
+fn spoken(subject: SubjectTerm) -> proto::Subject {
+    proto::Subject {
+        kind: subject.kind.into(),
+        value: subject.value,
+        issuer: subject.issuer,
+        date: subject.date,
+        role: subject.role.into(),
+    }
+}

@@ -1,1 +1,0 @@
-//! THE WRITE DOOR: parse, validate, authorise, route, append. It never stores anything itself.
