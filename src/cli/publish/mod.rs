@@ -25,6 +25,14 @@ use super::{
     settings::ClientFlags,
     terminal::{Terminal, note},
 };
+use crate::{
+    clock::{Clock, SystemClock},
+    domain::{SpiffeId, code_lists::CodeLists},
+    wire::{
+        SignedEvent,
+        door::{ValidationContext, parse_event},
+    },
+};
 
 mod input;
 mod prepare;
@@ -97,14 +105,15 @@ pub struct Item {
 /// Some events were refused, or the run could not go on.
 pub async fn run(arguments: &PublishArguments) -> Result<(), Failure> {
     let settings = arguments.client.settings()?;
-    let preparation = Preparation { publisher: settings.own_id()?, derive_ids: arguments.derive_ids };
+    let publisher = settings.own_id()?;
+    let preparation = Preparation { publisher: publisher.clone(), derive_ids: arguments.derive_ids };
     let (source, total_bytes) = open(arguments.file.as_deref())?;
     let mut report = Report::new(Terminal::new(settings.output), total_bytes);
     let (sender, input) = mpsc::channel(READ_AHEAD_ITEMS);
     let format = arguments.input_format;
     let reader = tokio::task::spawn_blocking(move || read(source, format, &preparation, &sender));
     if arguments.dry_run {
-        check(input, &mut report).await?;
+        check(input, &publisher, &mut report).await?;
         joined(reader.await)?;
         report.finish_dry_run()?;
         return verdict(&report);
@@ -185,13 +194,30 @@ fn joined(reader: Result<io::Result<()>, tokio::task::JoinError>) -> Result<(), 
     }
 }
 
-async fn check(mut input: mpsc::Receiver<Item>, report: &mut Report) -> Result<(), Failure> {
+async fn check(mut input: mpsc::Receiver<Item>, publisher: &SpiffeId, report: &mut Report) -> Result<(), Failure> {
     while let Some(item) = input.recv().await {
         report.progress(item.read_bytes);
-        match item.event {
-            Ok(_) => report.counts.stored += 1,
+        match item.event.and_then(|prepared| keeps_the_rules(prepared, publisher)) {
+            Ok(()) => report.counts.stored += 1,
             Err(reason) => report.refused_here(item.line, &reason)?,
         }
+    }
+    Ok(())
+}
+
+/// Whether the node would find fault with the event by itself, by the same rules and without an operator's code lists.
+fn keeps_the_rules(prepared: Prepared, publisher: &SpiffeId) -> Result<(), String> {
+    let signed = SignedEvent { event: prepared.bytes, signature: None };
+    let context = ValidationContext { now_ns: SystemClock.now_ns(), lists: &CodeLists::default() };
+    let parsed = parse_event(&signed, "event", &context).map_err(|violations| {
+        let lines = violations.iter().map(|violation| {
+            let field = violation.field.strip_prefix("event.").unwrap_or(&violation.field);
+            format!("\n  {field}: {}", violation.description)
+        });
+        format!("breaks {} rules{}", violations.len(), lines.collect::<String>())
+    })?;
+    if parsed.publisher != *publisher {
+        return Err(format!("publisher: {} is not who our certificate says we are, {publisher}", parsed.publisher));
     }
     Ok(())
 }

@@ -64,7 +64,9 @@ impl Report {
     pub fn refused_here(&mut self, line: usize, reason: &str) -> io::Result<()> {
         self.counts.refused += 1;
         if self.terminal.for_people() {
-            self.say(&format!("line {line}: {}", printable(reason)));
+            // A reason may have several lines; each is made safe for itself.
+            let reason = reason.lines().map(printable).collect::<Vec<_>>().join("\n");
+            self.say(&format!("line {line}: {reason}"));
             return Ok(());
         }
         self.terminal.json(&json!({ "line": line, "error": { "message": reason } }))

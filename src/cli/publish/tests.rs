@@ -97,3 +97,24 @@ async fn a_node_that_stays_away_is_given_up() {
     assert_eq!(failure.code, ExitCode::Unavailable);
     assert!(failure.message.contains("gave up after"), "{failure}");
 }
+
+#[test]
+fn a_dry_run_finds_what_the_node_would_find() {
+    use prost::Message;
+    let publisher = SpiffeId::parse(crate::testing::events::TERMINAL).unwrap();
+    let sound = crate::testing::events::Voyage::new(7, 1_700_000_000_000_000_000).discharged();
+    let prepared = |event: &crate::wire::proto::Event| Prepared {
+        event_id: event.event_id.clone(),
+        bytes: event.encode_to_vec().into(),
+        has_fresh_id: false,
+    };
+    assert_eq!(keeps_the_rules(prepared(&sound), &publisher), Ok(()));
+    let mut wrong = sound.clone();
+    wrong.subjects[0].value = "MSKU9070320".to_owned();
+    wrong.audience = None;
+    let reason = keeps_the_rules(prepared(&wrong), &publisher).unwrap_err();
+    assert!(reason.starts_with("breaks 2 rules\n  "), "{reason}");
+    assert!(reason.contains("\n  subjects[0].value: ") && reason.contains("\n  audience"), "{reason}");
+    let other = SpiffeId::parse(crate::testing::events::CUSTOMS).unwrap();
+    assert!(keeps_the_rules(prepared(&sound), &other).unwrap_err().contains("is not who our certificate says we are"));
+}
