@@ -30,7 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["config", "wire", "identity", "log", "publish", "subscribe", "views"]),
     ("cli", &["config", "wire", "identity", "node", "log"]),
     ("node", &["config", "wire", "identity", "storage", "log", "publish", "subscribe", "views", "api"]),
-    ("testing", &["wire", "identity", "log"]),
+    ("testing", &["config", "wire", "identity", "log"]),
     ("lib", &[]),
     ("main", &["cli"]),
 ];
@@ -42,7 +42,7 @@ const POLICY_NAMES: [&str; 7] = ["Access", "Action", "Caller", "Narrowing", "Pol
 const CRATES: &[(&str, &[&str])] = &[
     ("sled", &["storage"]),
     ("tonic", &["api", "cli", "wire", "identity::acceptor", "node"]),
-    ("rustls", &["identity", "cli"]),
+    ("rustls", &["identity", "cli", "testing"]),
     ("axum", &["api"]),
     ("clap", &["cli", "main"]),
 ];

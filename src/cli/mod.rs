@@ -20,6 +20,7 @@ pub mod json;
 pub mod operate;
 pub mod pki;
 pub mod publish;
+pub mod serve;
 pub mod settings;
 pub mod shell;
 pub mod subscribe;
@@ -42,6 +43,8 @@ pub struct Cli {
 /// The commands. Each has its own module, with its arguments and a function that runs it.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a node.
+    Serve(serve::ServeArguments),
     /// Publish events from a file or standard input.
     Publish(publish::PublishArguments),
     /// Follow events as they come.
@@ -83,6 +86,7 @@ impl Cli {
     /// With the exit code and the words for the user.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Serve(arguments) => block_on(serve::run(&arguments)),
             Command::Publish(arguments) => block_on(publish::run(&arguments)),
             Command::Subscribe(arguments) => block_on(subscribe::run(&arguments)),
             Command::Events(command) => block_on(events::run(&command)),

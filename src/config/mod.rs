@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use crate::telemetry::LogForm;
+use crate::{domain::code_lists::ListMode, telemetry::LogForm};
 use read::Reader;
 pub use settings::{Problem, Setting, Settings, Source, Value};
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// Limits of calls.
     pub api: ApiConfig,
+    /// Code lists.
+    pub code_lists: CodeListsConfig,
     /// Logs.
     pub telemetry: TelemetryConfig,
 }
@@ -91,6 +93,26 @@ pub struct ApiConfig {
     pub control_request_bytes_max: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+}
+
+/// `[code_lists]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeListsConfig {
+    /// UN/LOCODE.
+    pub un_locode: CodeListConfig,
+    /// Harmonized System.
+    pub hs: CodeListConfig,
+    /// Units of UN/ECE Recommendation 20.
+    pub unit: CodeListConfig,
+}
+
+/// One code list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeListConfig {
+    /// The file, where there is one.
+    pub file: Option<PathBuf>,
+    /// What a code that is not on the list means.
+    pub mode: ListMode,
 }
 
 /// `[telemetry]`
@@ -192,6 +214,11 @@ impl Config {
                 publish_request_bytes_max: reader.size_bytes("api.publish_request_bytes_max", 64 << 10, 64 << 20),
                 control_request_bytes_max: reader.size_bytes("api.control_request_bytes_max", 4 << 10, 4 << 20),
                 reflection: reader.boolean("api.reflection"),
+            },
+            code_lists: CodeListsConfig {
+                un_locode: reader.code_list("code_lists.un_locode_file", "code_lists.un_locode_mode"),
+                hs: reader.code_list("code_lists.hs_file", "code_lists.hs_mode"),
+                unit: reader.code_list("code_lists.unit_file", "code_lists.unit_mode"),
             },
             telemetry: TelemetryConfig {
                 log: reader.log_directives("telemetry.log"),

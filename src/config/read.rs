@@ -12,9 +12,11 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use super::{
+    CodeListConfig,
     settings::{Problem, Setting, Settings, Value},
     units::{parse_duration, parse_size_bytes},
 };
+use crate::domain::code_lists::ListMode;
 
 /// Reads settings; keeps what is wrong, and which settings were asked for.
 pub(super) struct Reader<'a> {
@@ -72,6 +74,16 @@ impl<'a> Reader<'a> {
     pub(super) fn optional_path(&self, key: &'static str) -> Option<PathBuf> {
         let text = self.text(key);
         (!text.is_empty()).then(|| self.setting(key).base_dir().join(text))
+    }
+
+    /// A list that is to be looked at needs its file.
+    pub(super) fn code_list(&self, file_key: &'static str, mode_key: &'static str) -> CodeListConfig {
+        let modes = [("off", ListMode::Off), ("warn", ListMode::Warn), ("enforce", ListMode::Enforce)];
+        let list = CodeListConfig { file: self.optional_path(file_key), mode: self.one_of(mode_key, &modes) };
+        if list.file.is_none() && list.mode != ListMode::Off {
+            self.problem(mode_key, (), &format!("needs the list's file in \"{file_key}\""));
+        }
+        list
     }
 
     pub(super) fn address(&self, key: &'static str) -> SocketAddr {

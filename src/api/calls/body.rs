@@ -17,11 +17,15 @@ use tonic::{Code, Status, body::Body};
 use super::{Tally, panicked};
 use crate::tasks::panic_text;
 
+/// So many messages that were ready are still sent by a call that is being ended.
+const FRAMES_AFTER_CUT_MAX: u32 = 16;
+
 /// A body and how its call is going.
 pub(super) struct WatchedBody {
     inner: Body,
     tally: Tally,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    frames_after_cut: u32,
     ended: bool,
 }
 
@@ -29,7 +33,7 @@ impl WatchedBody {
     /// Watches a body. An answer without messages has its status in the headers already.
     pub(super) fn new(inner: Body, headers: &HeaderMap, mut tally: Tally, cut: CancellationToken) -> Self {
         tally.code = status_code(headers);
-        Self { inner, tally, cut: Box::pin(cut.cancelled_owned()), ended: false }
+        Self { inner, tally, cut: Box::pin(cut.cancelled_owned()), frames_after_cut: 0, ended: false }
     }
 
     fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -51,18 +55,22 @@ impl HttpBody for WatchedBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.tally.code.is_none() && self.cut.poll_unpin(context).is_ready() {
+        // What a stream has ready is still said (health says NOT_SERVING as its last word), but it cannot go on for ever.
+        let cut = self.tally.code.is_none() && (0 < self.frames_after_cut || self.cut.poll_unpin(context).is_ready());
+        if cut && self.frames_after_cut == FRAMES_AFTER_CUT_MAX {
             return self.end_with(&Status::unavailable("the node is stopping"));
         }
         let inner = &mut self.inner;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context)));
         let frame = match polled {
+            Ok(Poll::Pending) if cut => return self.end_with(&Status::unavailable("the node is stopping")),
             Ok(polled) => ready!(polled),
             Err(panic) => {
                 let status = panicked(self.tally.method.as_ref(), panic_text(&*panic));
                 return self.end_with(&status);
             }
         };
+        self.frames_after_cut += u32::from(cut);
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(code) = frame.trailers_ref().and_then(status_code) {

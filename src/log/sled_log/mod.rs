@@ -10,6 +10,7 @@
 //! [`packer`] (the two threads), [`recover`] (a start), [`handle`] and [`index`] (the contract), [`admin`] and [`backup`].
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -95,6 +96,27 @@ pub enum OpenError {
     /// Storage cannot be used; the message says what is missing and what to do.
     #[error("{}", .0.with_cause())]
     Storage(#[from] StorageError),
+}
+
+impl OpenError {
+    /// Whether the operator named the wrong directory, or one that this user cannot use, rather than that storage has failed.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::OtherNode { .. } => true,
+            Self::Storage(StorageError::Io { source, .. }) => match source.kind() {
+                ErrorKind::NotFound
+                | ErrorKind::PermissionDenied
+                | ErrorKind::NotADirectory
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::WouldBlock
+                | ErrorKind::ResourceBusy => true,
+                // Everything else says that the disk or the file system is at fault; the list of kinds is open.
+                _ => false,
+            },
+            Self::Storage(StorageError::Damaged(_) | StorageError::Sled { .. }) => false,
+        }
+    }
 }
 
 /// An open log with its handles.

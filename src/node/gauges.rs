@@ -1,0 +1,74 @@
+//! What nobody reports by itself: readiness, and gauges that are brought up to date when somebody asks for metrics. It never decides.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::operations::{Readiness, Refresh},
+    log::{EventLog, LogAdmin},
+    subscribe::Sessions,
+    telemetry,
+    views::ViewHandle,
+};
+
+/// What readiness and gauges are read from. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Gauges(Arc<Inner>);
+
+struct Inner {
+    log: Arc<dyn EventLog>,
+    admin: Arc<dyn LogAdmin>,
+    views: Vec<ViewHandle>,
+    sessions: Arc<Sessions>,
+    draining: CancellationToken,
+}
+
+impl Gauges {
+    pub(super) fn new(
+        log: Arc<dyn EventLog>,
+        admin: Arc<dyn LogAdmin>,
+        views: Vec<ViewHandle>,
+        sessions: Arc<Sessions>,
+        draining: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner { log, admin, views, sessions, draining }))
+    }
+
+    /// Ready is a node that is not stopping and whose views have come to where the log ended at start.
+    pub(super) fn readiness(&self) -> Readiness {
+        let inner = self.0.clone();
+        Arc::new(move || {
+            if inner.draining.is_cancelled() {
+                return Err("the node is stopping".to_owned());
+            }
+            for view in &inner.views {
+                let progress = view.progress();
+                if !progress.loaded || progress.applied < progress.answers_from {
+                    let (applied, needed) = (progress.applied, progress.answers_from);
+                    return Err(format!("the view {} has applied {applied} of {needed} events", view.name()));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn refresh(&self) -> Refresh {
+        let inner = self.0.clone();
+        Arc::new(move || {
+            let head = inner.log.tail().borrow().get();
+            metrics::gauge!(telemetry::LOG_HEAD_SEQUENCE).set(head as f64);
+            for view in &inner.views {
+                let lag = head.saturating_sub(view.progress().applied.get());
+                metrics::gauge!(telemetry::VIEW_LAG_EVENTS, "view" => view.name()).set(lag as f64);
+            }
+            let sessions = inner.sessions.list();
+            let slowest = sessions.iter().map(|session| head.saturating_sub(session.reached().get())).max();
+            metrics::gauge!(telemetry::SUBSCRIBERS).set(sessions.len() as f64);
+            metrics::gauge!(telemetry::SUBSCRIBER_LAG_EVENTS).set(slowest.unwrap_or(0) as f64);
+            let disk = inner.admin.disk();
+            metrics::gauge!(telemetry::DATA_USED_BYTES).set(disk.used_bytes as f64);
+            metrics::gauge!(telemetry::DATA_FREE_BYTES).set(disk.free_bytes as f64);
+        })
+    }
+}

@@ -1,0 +1,259 @@
+//! Starting in order: what is wrong with files, directory and ports shows before the log is opened, and nothing is answered before the
+//! views follow the log. It never serves a call itself.
+
+use std::{fs::DirBuilder, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
+use tonic_health::ServingStatus;
+
+use super::{Node, RunningNode, StartError, code_lists, gauges::Gauges, stop::services};
+use crate::{
+    api::{
+        AuthorizeLayer, CallRules, CallsLayer, LiveCalls, NodeApi, NodeParts, Published, methods::Methods, operations,
+        reflection,
+    },
+    clock::{Clock, SystemClock},
+    config::{ApiConfig, Config},
+    domain::code_lists::CodeLists,
+    identity::Identity,
+    log::{
+        EventLog,
+        sled_log::{self, OpenedLog},
+    },
+    subscribe::{SessionLimits, Subscriptions, SubscriptionsParts},
+    tasks::{OnFailure, Tasks},
+    telemetry,
+    views::{Associations, AssociationsView, Runner, SearchView, ViewHandle, page_token::PageTokens},
+    wire::{self, proto::node_service_server::NodeServiceServer},
+};
+
+/// How often a quiet connection is probed, and how long a probe may stay unanswered: a client that is gone is noticed within 30 s.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// All headers of one call: no client of ours needs 2 KiB.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// A client that makes the node reset so many streams by faults of its own is cut off (HTTP/2's rapid resets).
+const ERROR_RESETS_MAX: usize = 256;
+/// What a client may send ahead on one stream and on one connection: enough for a batch of 4 MiB in flight at 10 ms, and a bound on what
+/// a connection costs.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+impl Node {
+    /// Starts a node with its log in the data directory.
+    ///
+    /// # Errors
+    /// Whatever keeps it from working, said so that the operator knows what to mend.
+    pub async fn start(config: Config) -> Result<RunningNode, StartError> {
+        telemetry::metrics_recorder();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        make_private_dir(&config.node.data_dir)
+            .map_err(|error| StartError::DataDir { path: config.node.data_dir.clone(), error })?;
+        let identity = Identity::open(&config.identity, clock.clone())?;
+        let lists =
+            code_lists::load(&config.code_lists).map_err(|(path, fault)| StartError::CodeList { path, fault })?;
+        let listeners = Listeners::bind(&config).await?;
+        let log = open_log(&config, &identity, clock.clone()).await?;
+        Ok(compose(config, clock, identity, Arc::new(lists), listeners, log).await)
+    }
+}
+
+/// The sockets, bound before anything takes long.
+struct Listeners {
+    participants: (TcpListener, SocketAddr),
+    operations: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        let participants = bind("listen.address", config.listen.address).await?;
+        let operations = match config.listen.operations_address {
+            Some(address) => Some(bind("listen.operations_address", address).await?),
+            None => None,
+        };
+        Ok(Self { participants, operations })
+    }
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { setting, address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Makes the data directory for this user alone, where it is not there yet.
+fn make_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Opens the log on a thread of its own, since walking it after a crash takes time.
+async fn open_log(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) -> Result<OpenedLog, StartError> {
+    let options = sled_log::LogOptions::new(config.node.data_dir.clone(), identity.own_id());
+    let opening = tokio::task::spawn_blocking(move || sled_log::open(&options, clock, wire::content_equal));
+    match opening.await {
+        Ok(opened) => Ok(opened?),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+async fn compose(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    identity: Identity,
+    lists: Arc<CodeLists>,
+    listeners: Listeners,
+    opened: OpenedLog,
+) -> RunningNode {
+    let (tasks, draining, cut) = (Tasks::new(), CancellationToken::new(), CancellationToken::new());
+    let own_id = identity.own_id();
+    let live = LiveCalls::new();
+    let OpenedLog { log, search_index, admin } = opened;
+
+    let associations = Arc::new(Associations::default());
+    let search = SearchView::new(search_index.clone(), own_id.clone());
+    let bound = AssociationsView::new(associations.clone(), log.clone(), search_index);
+    let views = vec![
+        run_view(&tasks, "view search", Runner::new(Arc::new(search), log.clone())),
+        run_view(&tasks, "view associations", Runner::new(Arc::new(bound), log.clone())),
+    ];
+
+    let subscriptions = Subscriptions::new(SubscriptionsParts {
+        log: log.clone(),
+        access: identity.access().clone(),
+        bindings: associations.clone(),
+        clock: clock.clone(),
+        node: own_id.clone(),
+        tasks: tasks.clone(),
+        draining: draining.clone(),
+        limits: SessionLimits::default(),
+    });
+    let sessions = subscriptions.sessions();
+    let node_api = NodeApi::new(NodeParts {
+        identity: identity.clone(),
+        log: log.clone(),
+        admin: admin.clone(),
+        views: views.clone(),
+        associations,
+        sessions: sessions.clone(),
+        live: live.clone(),
+        published: Arc::new(Published::default()),
+        code_lists: lists,
+        tokens: Arc::new(PageTokens::new(&*clock)),
+        tasks: tasks.clone(),
+        draining: draining.clone(),
+        clock: clock.clone(),
+        data_dir: config.node.data_dir.clone(),
+        start_time_ns: clock.now_ns(),
+    });
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in services() {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let control = config.api.control_request_bytes_max;
+    let mut routes = Routes::new(health_service.max_decoding_message_size(control))
+        .add_service(NodeServiceServer::new(node_api).max_decoding_message_size(control));
+    if config.api.reflection {
+        routes = reflection::add_to(routes);
+    }
+    let rules = CallRules {
+        methods: Methods::served(),
+        live: live.clone(),
+        draining: draining.clone(),
+        cut: cut.clone(),
+        unary_timeout: config.api.unary_timeout,
+        clock,
+    };
+    let gauges = Gauges::new(log.clone(), admin.clone(), views, sessions, draining.clone());
+    let (listener, address) = listeners.participants;
+    serve_participants(&config.api, &identity, listener, routes, rules, &tasks);
+    let operations_address = listeners.operations.map(|(listener, address)| {
+        let serving =
+            operations::serve(listener, gauges.readiness(), gauges.refresh(), tasks.stopping().cancelled_owned());
+        tasks.spawn("operations address", OnFailure::StopNode, serving);
+        address
+    });
+    tasks.spawn("watch files", OnFailure::StopNode, identity.clone().watch(tasks.stopping()));
+    watch_log(&tasks, admin.failed());
+    announce(&config, &own_id, address, operations_address, &*log);
+    RunningNode {
+        id: own_id,
+        address,
+        operations_address,
+        identity,
+        admin,
+        tasks,
+        live,
+        health,
+        draining,
+        cut,
+        stop_timeout: config.node.stop_timeout,
+    }
+}
+
+/// A view that cannot go on would answer with ever older state, so the node stops: its log cannot be read.
+fn run_view(tasks: &Tasks, name: &'static str, (runner, handle): (Runner, ViewHandle)) -> ViewHandle {
+    tasks.spawn(name, OnFailure::StopNode, runner.run(tasks.stopping()));
+    handle
+}
+
+fn serve_participants(
+    config: &ApiConfig,
+    identity: &Identity,
+    listener: TcpListener,
+    routes: Routes,
+    rules: CallRules,
+    tasks: &Tasks,
+) {
+    let draining = rules.draining.clone();
+    let authorize = AuthorizeLayer::new(identity.access().clone(), identity.audit().clone(), rules.clock.clone());
+    let server = Server::builder()
+        .max_concurrent_streams(config.streams_per_connection_max)
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        // The first layer is the outermost: refusals are counted too.
+        .layer(CallsLayer::new(rules))
+        .layer(authorize)
+        .add_routes(routes);
+    let incoming = identity.acceptor().incoming(listener, tasks);
+    tasks.spawn("grpc", OnFailure::StopNode, server.serve_with_incoming_shutdown(incoming, draining.cancelled_owned()));
+}
+
+/// Storage that has failed for good stops the node.
+fn watch_log(tasks: &Tasks, failed: impl Future<Output = String> + Send + 'static) {
+    let stopping = tasks.stopping();
+    tasks.spawn("watch log", OnFailure::StopNode, async move {
+        tokio::select! {
+            () = stopping.cancelled() => Ok(()),
+            reason = failed => Err(reason),
+        }
+    });
+}
+
+/// One line each, so that an operator finds them.
+fn announce(
+    config: &Config,
+    own_id: &crate::domain::SpiffeId,
+    address: SocketAddr,
+    operations_address: Option<SocketAddr>,
+    log: &dyn EventLog,
+) {
+    tracing::info!(version = telemetry::version(), node = %own_id, "identity");
+    tracing::info!(%address, "listening for participants");
+    match operations_address {
+        Some(address) => tracing::info!(%address, "listening for probes and metrics"),
+        None => tracing::info!("no operations address"),
+    }
+    tracing::info!(path = %config.node.data_dir.display(), "data directory");
+    if let Some(epoch) = log.epochs().first() {
+        tracing::info!(epoch = %epoch.epoch, parent = epoch.parent.map(tracing::field::display), "epoch");
+    }
+    tracing::info!(head_sequence = log.tail().borrow().get(), first_sequence = log.first_retained().get(), "log");
+}

@@ -1,0 +1,4 @@
+//! Whole nodes over real connections, in one test binary, one module a subject.
+
+mod harness;
+mod node;
