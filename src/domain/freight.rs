@@ -81,6 +81,8 @@ pub fn check(kind: u8, value: &str) -> Result<(), IdentifierFault> {
 #[must_use]
 pub fn issuer_rule(kind: u8, value: &str) -> IssuerRule {
     match kind {
+        // A wagon number of the 1520 mm railways has eight digits and repeats among other numberings.
+        kind::WAGON if value.len() == rail::WAGON_1520_DIGITS => IssuerRule::Required,
         kind::CONTAINER
         | kind::VESSEL_IMO
         | kind::VESSEL_MMSI
@@ -92,10 +94,8 @@ pub fn issuer_rule(kind: u8, value: &str) -> IssuerRule {
         | kind::SSCC
         | kind::GS1_URI
         | kind::VIN
-        | kind::ULD => IssuerRule::None,
-        // A wagon number of the 1520 mm railways has eight digits and repeats among other numberings.
-        kind::WAGON if value.len() == rail::WAGON_1520_DIGITS => IssuerRule::Required,
-        kind::WAGON => IssuerRule::None,
+        | kind::ULD
+        | kind::WAGON => IssuerRule::None,
         kind::OTHER_EQUIPMENT | kind::TERMINAL_CALL => IssuerRule::Required,
         kind::DECLARATION => IssuerRule::RequiredCountry,
         kind::ROAD_VEHICLE => IssuerRule::OptionalCountry,

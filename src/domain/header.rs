@@ -1,13 +1,15 @@
 //! The routing header: what filters, grants, indexes and views' door-keepers know of an event, parsed once at the publish door and stored
 //! beside the event's bytes. It never holds what only a view needs (masses, reasons, texts), and matching it never opens protobuf.
 
+mod entries;
 mod layout;
 mod read;
 mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use read::{AudienceRef, Entries, HeaderRef, PartyRef, PlaceRef, SubjectRef};
+pub use entries::Entries;
+pub use read::{AudienceRef, HeaderRef, PartyRef, PlaceRef, SubjectRef};
 pub(in crate::domain) use terms::{day_of, day_term};
 pub use terms::{identity_term, origin_term, revises_term};
 

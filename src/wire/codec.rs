@@ -1,5 +1,5 @@
 //! The codec of every generated client and server: protobuf as prost reads it, with two differences. A request that carries something
-//! unknown inside a filter is refused, and bytes that are no protobuf are the caller's fault (INVALID_ARGUMENT), not ours. It never
+//! unknown inside a filter is refused, and bytes that are no protobuf are the caller's fault (`INVALID_ARGUMENT`), not ours. It never
 //! changes what is sent.
 
 use std::marker::PhantomData;

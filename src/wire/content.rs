@@ -27,9 +27,12 @@ fn known_content(event: &[u8]) -> Option<Event> {
     Some(Event { created_time: None, ..Event::decode(event).ok()? })
 }
 
+/// An unknown field: where it stands, its number, and its encoded form.
+type UnknownContent = (Vec<u32>, u32, Vec<u8>);
+
 /// Every unknown field with where it stands: sorted by place and number, and in the order received among those of one number, since the
 /// order of different fields says nothing and that of repeated ones does.
-fn unknown_content(event: &[u8]) -> Option<Vec<(Vec<u32>, u32, Vec<u8>)>> {
+fn unknown_content(event: &[u8]) -> Option<Vec<UnknownContent>> {
     let descriptor: MessageDescriptor = descriptors().get_message_by_name("tradelane.v1.Event")?;
     let message = DynamicMessage::decode(descriptor, event).ok()?;
     let mut found = Vec::new();
@@ -39,7 +42,7 @@ fn unknown_content(event: &[u8]) -> Option<Vec<(Vec<u32>, u32, Vec<u8>)>> {
 }
 
 /// A place is the numbers of the fields on the way down, each with the index of the element where the field is repeated.
-fn collect(message: &DynamicMessage, place: &mut Vec<u32>, found: &mut Vec<(Vec<u32>, u32, Vec<u8>)>) {
+fn collect(message: &DynamicMessage, place: &mut Vec<u32>, found: &mut Vec<UnknownContent>) {
     for unknown in message.unknown_fields() {
         let mut bytes = Vec::new();
         unknown.encode(&mut bytes);

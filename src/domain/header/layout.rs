@@ -118,7 +118,9 @@ pub(super) fn encode(header: &RoutingHeader) -> Vec<u8> {
         writer.bytes.push(party.role);
         writer.texts([&party.participant, &party.scheme, &party.id]);
     }
-    named.iter().for_each(|pattern| writer.text(pattern.as_str()));
+    for pattern in named {
+        writer.text(pattern.as_str());
+    }
     writer.bytes.extend(writer.text.as_bytes());
     writer.bytes
 }
@@ -160,7 +162,9 @@ impl Writer {
     }
 
     fn texts(&mut self, texts: [&String; 3]) {
-        texts.into_iter().for_each(|text| self.text(text));
+        for text in texts {
+            self.text(text);
+        }
     }
 }
 

@@ -60,7 +60,9 @@ impl HeaderRef<'_> {
             (TermKind::Procedure, self.procedures()),
             (TermKind::Mode, self.modes()),
         ] {
-            numbers.iter().for_each(|number| each(TermHash::of(kind, &[&[*number]])));
+            for number in numbers {
+                each(TermHash::of(kind, &[&[*number]]));
+            }
         }
         self.event_times_ns().for_each(|time_ns| each(day_term(day_of(time_ns))));
         for code in self.commodity_codes() {

@@ -52,7 +52,7 @@ impl Checker<'_> {
     pub(super) fn envelope(&mut self, event: &Event, root: &Path<'_>) -> Option<(EventId, SpiffeId)> {
         let event_id = self.event_id(event, &root.field("event_id"));
         let publisher = SpiffeId::parse(&event.publisher).map_err(|malformed| {
-            self.report.add(&root.field("publisher"), "PUBLISHER_MALFORMED", malformed.to_string())
+            self.report.add(&root.field("publisher"), "PUBLISHER_MALFORMED", malformed.to_string());
         });
         self.times(event, root);
         let classifier = &root.field("classifier");
@@ -178,7 +178,7 @@ impl Checker<'_> {
         let named_at = &at.field("participants");
         match (audience.reach(), audience.participants.is_empty()) {
             (Reach::Named, true) => {
-                self.report.add(named_at, "AUDIENCE_EMPTY", "must name participants where reach is NAMED")
+                self.report.add(named_at, "AUDIENCE_EMPTY", "must name participants where reach is NAMED");
             }
             (Reach::Private | Reach::Network, false) => {
                 self.report.add(named_at, "AUDIENCE_CONTRADICTS", "must be empty unless reach is NAMED");

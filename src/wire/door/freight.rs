@@ -103,12 +103,10 @@ const DANGEROUS_GOODS_MAX: usize = 64;
 
 /// Class 1 to 9, a division of one digit, and for explosives a compatibility group of one letter (UN Model Regulations, chapter 2.0).
 fn is_hazard_class(text: &str) -> bool {
-    match *text.as_bytes() {
-        [b'1'..=b'9'] => true,
-        [b'1'..=b'9', b'.', b'1'..=b'9'] => true,
-        [b'1', b'.', b'1'..=b'6', b'A'..=b'S'] => true,
-        _ => false,
-    }
+    matches!(
+        *text.as_bytes(),
+        [b'1'..=b'9'] | [b'1'..=b'9', b'.', b'1'..=b'9'] | [b'1', b'.', b'1'..=b'6', b'A'..=b'S']
+    )
 }
 
 fn is_conveyance(kind: Kind) -> bool {

@@ -97,7 +97,7 @@ fn revisions_pass_and_name_what_they_revise() {
     refused(retraction.clone(), "revision.kind", "REVISION_KIND_MISSING", |event| revision(event).kind = 0);
     refused(retraction.clone(), "revision.event_id", "EVENT_ID_MALFORMED", |event| revision(event).event_id.clear());
     refused(retraction, "revision.event_id", "REVISES_ITSELF", |event| {
-        revision(event).event_id = event.event_id.clone()
+        revision(event).event_id = event.event_id.clone();
     });
 }
 
@@ -111,13 +111,13 @@ fn identity_and_times_are_judged() {
     refused(event(), "event_id", "EVENT_ID_MALFORMED", |event| event.event_id = event.event_id.to_uppercase());
     // Version 7, made in the year 2100.
     refused(event(), "event_id", "EVENT_ID_FROM_FUTURE", |event| {
-        event.event_id = "03bb2cc3-d800-7000-8000-000000000000".into()
+        event.event_id = "03bb2cc3-d800-7000-8000-000000000000".into();
     });
     refused(event(), "publisher", "PUBLISHER_MALFORMED", |event| event.publisher = "kict".into());
     refused(event(), "event_time", "TIME_MISSING", |event| event.event_time = None);
     refused(event(), "created_time", "TIME_MISSING", |event| event.created_time = None);
     refused(event(), "created_time", "CREATED_IN_FUTURE", |event| {
-        event.created_time = Some(timestamp(NOW_NS + 6 * MINUTE_NS))
+        event.created_time = Some(timestamp(NOW_NS + 6 * MINUTE_NS));
     });
     refused(event(), "event_time", "ACTUAL_IN_FUTURE", |event| event.event_time = Some(timestamp(NOW_NS)));
     refused(event(), "event_time", "TIME_OUT_OF_RANGE", |event| event.event_time = Some(timestamp(-1)));
@@ -129,7 +129,7 @@ fn identity_and_times_are_judged() {
         event.event_time = Some(Timestamp { seconds: i64::MAX, nanos: 0 });
     });
     refused(event(), "event_time", "TIME_OUT_OF_RANGE", |event| {
-        event.event_time = Some(Timestamp { seconds: 0, nanos: -1 })
+        event.event_time = Some(Timestamp { seconds: 0, nanos: -1 });
     });
     refused(event(), "utc_offset_minutes", "OFFSET_OUT_OF_RANGE", |event| event.utc_offset_minutes = Some(841));
     refused(event(), "classifier", "CLASSIFIER_MISSING", |event| event.classifier = 0);
@@ -286,7 +286,7 @@ fn the_rest_of_the_envelope_is_judged() {
     let extension = |bytes: usize| Extension { schema: "https://example.com/x".into(), data: vec![0; bytes].into() };
     assert_eq!(said(event(), |event| event.extensions = vec![extension(8 * 1024); 2]), []);
     refused(event(), "extensions", "EXTENSION_TOO_LARGE", |event| {
-        event.extensions = vec![extension(8 * 1024), extension(8 * 1024 + 1)]
+        event.extensions = vec![extension(8 * 1024), extension(8 * 1024 + 1)];
     });
     refused(event(), "extensions", "TOO_MANY_VALUES", |event| event.extensions = vec![extension(1); 9]);
     let signature = |algorithm: &str, bytes: usize| {
@@ -302,7 +302,7 @@ fn the_rest_of_the_envelope_is_judged() {
 fn with_handling(change: impl FnOnce(&mut Handling)) -> impl FnOnce(&mut Event) {
     |event| {
         if let Some(Body::Handling(handling)) = &mut event.body {
-            change(handling)
+            change(handling);
         }
     }
 }
@@ -402,7 +402,7 @@ fn bodies_of_authorities_are_judged() {
     let associated = |change: fn(&mut crate::wire::proto::Association)| {
         move |event: &mut Event| {
             if let Some(Body::Association(association)) = &mut event.body {
-                change(association)
+                change(association);
             }
         }
     };
