@@ -9,10 +9,12 @@ pub mod fold_order;
 pub(crate) mod memory_terms;
 pub mod page_token;
 pub mod plan;
+pub mod port_call;
 pub mod runner;
 pub mod search;
 #[cfg(test)]
 pub(crate) mod test_node;
+pub mod timeline;
 
 pub use associations::{Associations, AssociationsView};
 pub use finder::Finder;

@@ -61,7 +61,10 @@ impl Planner<'_> {
         let mut branches = Vec::with_capacity(conjunctions.len());
         for clauses in conjunctions {
             let mut parts: Vec<Part> = clauses.iter().map(|clause| self.part(clause)).collect();
-            parts.extend(self.granted(rights, now_ns));
+            // A list that is short already is not worth the look at the grants.
+            if parts.iter().all(|part| part.length >= NARROWED_MIN) {
+                parts.extend(self.granted(rights, now_ns));
+            }
             match self.intersect(parts) {
                 Some(branch) => branches.push(branch),
                 // One filter without terms makes every place a candidate.
