@@ -7,6 +7,7 @@ use tonic::Code;
 
 mod details;
 mod publish;
+mod query;
 mod subscribe;
 
 #[cfg(test)]

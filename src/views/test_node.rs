@@ -6,22 +6,16 @@ use bytes::Bytes;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Associations, AssociationsView, Finder, Runner, SearchView, ViewHandle, decoded::canonical, fold_order::time_ns,
-    memory_terms::MemoryTerms,
-};
+use super::{Associations, AssociationsView, Finder, Runner, SearchView, ViewHandle, memory_terms::MemoryTerms};
 use crate::{
     clock::TestClock,
-    domain::{
-        EventId, RoutingHeader, Sequence, SpiffeId, SpiffePattern,
-        header::{AudienceTerm, PartyTerm, PlaceTerm, RevisionTerm, SubjectTerm, TypeStep},
-    },
+    domain::{EventId, RoutingHeader, Sequence, SpiffeId},
     identity::{
         Rights,
         policy::{Policy, Successors, file},
     },
     log::{AppendBatch, AppendMode, EventLog, NewEvent, Verdict, contract::TermIndex, memory::MemoryLog},
-    wire::proto::{self, event::Body},
+    wire::{self, proto},
 };
 
 /// The node's own name.
@@ -140,78 +134,6 @@ pub fn new_event(event: &proto::Event) -> NewEvent {
 
 /// The routing header of an event.
 pub fn header_of(event: &proto::Event) -> RoutingHeader {
-    let number = |value: i32| u8::try_from(value).expect("a small number");
-    let association = match &event.body {
-        Some(Body::Association(association)) => Some(association),
-        _ => None,
-    };
-    let tied: Vec<&proto::Subject> =
-        association.iter().flat_map(|association| association.parent.iter().chain(&association.children)).collect();
-    let mut subjects: Vec<SubjectTerm> = event.subjects.iter().chain(tied).map(canonical).collect();
-    subjects.sort();
-    subjects.dedup();
-    let parties = event.parties.iter().chain(association.iter().flat_map(|association| &association.parties));
-    let audience = event.audience.clone().unwrap_or_default();
-    RoutingHeader {
-        publisher: spiffe(&event.publisher),
-        event_id: EventId::parse(&event.event_id).expect("a good id"),
-        types: event.body.as_ref().map(type_of).into_iter().collect(),
-        classifiers: vec![number(event.classifier)],
-        event_times_ns: vec![time_ns(event.event_time.as_ref())],
-        subjects,
-        places: event.places.iter().map(place_of).collect(),
-        parties: parties
-            .map(|party| PartyTerm {
-                role: number(party.role),
-                participant: party.participant.clone(),
-                scheme: party.scheme.clone(),
-                id: party.id.clone(),
-            })
-            .collect(),
-        commodity_codes: event.commodity_codes.clone(),
-        procedures: Some(number(event.procedure)).filter(|number| *number > 0).into_iter().collect(),
-        modes: Some(number(event.mode)).filter(|number| *number > 0).into_iter().collect(),
-        audience: match audience.reach() {
-            proto::Reach::Private => AudienceTerm::Private,
-            proto::Reach::Named => {
-                let pattern = |name: &String| SpiffePattern::parse(name).expect("a good pattern");
-                AudienceTerm::Named(audience.participants.iter().map(pattern).collect())
-            }
-            proto::Reach::Network | proto::Reach::Unspecified => AudienceTerm::Network,
-        },
-        revises: event.revision.as_ref().map(|revision| RevisionTerm {
-            retract: revision.kind() == proto::RevisionKind::Retract,
-            event_id: EventId::parse(&revision.event_id).expect("a good id"),
-        }),
-        revision_unresolved: false,
-    }
-}
-
-fn place_of(place: &proto::Place) -> PlaceTerm {
-    let facility = place.facility.clone().unwrap_or_default();
-    let country =
-        if place.country_code.is_empty() { place.un_locode.get(..2).unwrap_or("") } else { &place.country_code };
-    PlaceTerm {
-        role: place.role as u8,
-        kind: place.kind as u8,
-        un_locode: place.un_locode.clone(),
-        country_code: country.to_owned(),
-        facility_scheme: facility.scheme as u8,
-        facility_code: facility.code,
-    }
-}
-
-fn type_of(body: &Body) -> TypeStep {
-    let (body, step) = match body {
-        Body::Movement(movement) => (20, movement.step),
-        Body::Handling(handling) => (21, handling.step),
-        Body::Clearance(clearance) => (22, clearance.step),
-        Body::Hold(hold) => (23, hold.step),
-        Body::Inspection(inspection) => (24, inspection.step),
-        Body::Document(document) => (25, document.step),
-        Body::Association(association) => (26, association.step),
-        Body::Condition(_) => (27, 0),
-        Body::Emission(_) => (28, 0),
-    };
-    TypeStep { body, step: step as u8 }
+    let event_id = EventId::parse(&event.event_id).expect("a good id");
+    wire::door::routing_header(event, event_id, spiffe(&event.publisher))
 }

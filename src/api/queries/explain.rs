@@ -1,0 +1,117 @@
+//! What became of one event: the operator's first question. Also its publisher may ask, and is told of those readers only whom the event
+//! reached or is on its way to.
+
+use super::{
+    Queries, QueryError,
+    get::{header, identity},
+};
+use crate::{
+    domain::{HeaderRef, filter::MatchContext},
+    identity::{Action, Caller, Rights, policy::ReadRefusal},
+    log::Record,
+    subscribe::SessionInfo,
+    views::ViewHandle,
+    wire::proto::{ExplainEventRequest, ExplainEventResponse, ReachState, SubscriberReach, ViewReach},
+};
+
+impl Queries {
+    /// Answers `EventService.ExplainEvent`.
+    ///
+    /// # Errors
+    /// The names are malformed, the caller neither operates the node nor published the event, or there is no such event.
+    pub async fn explain_event(
+        &self,
+        caller: &Caller,
+        request: ExplainEventRequest,
+    ) -> Result<ExplainEventResponse, QueryError> {
+        let (publisher, event_id) = identity(caller, &request.publisher, &request.event_id)?;
+        let rights = self.rights(caller);
+        let now_ns = self.parts.clock.now_ns();
+        let operates = rights.may(Action::Operate, now_ns);
+        let own = publisher == caller.id || rights.former_names.contains(&publisher);
+        // Said before the event is looked for, so that it does not tell whether another's event is there.
+        if !(operates || (own && rights.may(Action::Publish, now_ns))) {
+            return Err(QueryError::NotGranted(Action::Operate));
+        }
+        let found = self.parts.log.find(publisher.clone(), event_id).await?;
+        let record = found.ok_or(QueryError::NotFound)?;
+        let header = header(&record)?;
+        let published_by = self.parts.access.policy().rights(&publisher);
+        let context = self.context(&record, publisher.as_str());
+        let admitting = published_by.explain(Action::Publish, Some((&header, &context)), now_ns).into_iter();
+        let told =
+            |reach: &SubscriberReach| operates || matches!(reach.state(), ReachState::Delivered | ReachState::Pending);
+        let sessions = self.parts.sessions.list();
+        let subscribers = sessions.iter().map(|session| self.reach(&record, &header, session, now_ns)).filter(told);
+        let recorded = self.recorded(&record)?;
+        let revisions = self.revisions(&publisher, event_id, None).await?;
+        Ok(ExplainEventResponse {
+            position: recorded.position,
+            origin: recorded.origin,
+            via: recorded.via,
+            accepted_time: recorded.accepted_time,
+            size_bytes: recorded.signed.map_or(0, |signed| signed.event.len() as u64),
+            publish_grant_ids: admitting.filter(|verdict| verdict.allows).map(|verdict| verdict.grant_id).collect(),
+            views: self.views().map(|view| self.view_reach(view, &record)).to_vec(),
+            subscribers: subscribers.collect(),
+            revised_by: revisions.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn context<'a>(&'a self, record: &'a Record, who: &'a str) -> MatchContext<'a> {
+        MatchContext {
+            accepted_time_ns: record.accepted_time_ns,
+            origin_node: record.origin.as_ref().map_or(&self.parts.node, |origin| &origin.node).as_str(),
+            caller: who,
+            bindings: &*self.parts.associations,
+        }
+    }
+
+    fn view_reach(&self, view: &ViewHandle, record: &Record) -> ViewReach {
+        let progress = view.progress();
+        ViewReach {
+            view: view.name().to_owned(),
+            applied: progress.loaded && progress.applied >= record.sequence,
+            position: self.position(progress.applied),
+        }
+    }
+
+    /// What a live reader gets of the event, by the policy in force now.
+    fn reach(&self, record: &Record, header: &HeaderRef<'_>, session: &SessionInfo, now_ns: i64) -> SubscriberReach {
+        let rights = self.parts.access.policy().rights(&session.participant);
+        let context = self.context(record, session.participant.as_str());
+        let refusal = rights.read_refusal(header, &context, now_ns);
+        let asked = session.filters.is_empty() || session.filters.iter().any(|filter| filter.matches(header, &context));
+        let (state, reason) = match refusal {
+            _ if record.sequence <= session.began_after => {
+                (ReachState::BeforeStart, format!("the stream began after sequence {}", session.began_after))
+            }
+            Some(ReadRefusal::NotGranted) => (ReachState::NotGranted, "no read grant in force matches it".to_owned()),
+            Some(ReadRefusal::BeforeGrantStart) => {
+                (ReachState::NotGranted, "it is older than the grants that match it".to_owned())
+            }
+            Some(ReadRefusal::NotInAudience) => {
+                (ReachState::NotInAudience, "the event's audience leaves the reader out".to_owned())
+            }
+            None if !asked => (ReachState::Filtered, "none of the reader's own filters matches it".to_owned()),
+            None if record.sequence <= session.reached() => {
+                (ReachState::Delivered, admitted_by(&rights, header, &context, now_ns))
+            }
+            None => (ReachState::Pending, format!("the reader has come to sequence {}", session.reached())),
+        };
+        SubscriberReach {
+            participant: session.participant.to_string(),
+            connection_id: session.connection_id,
+            state: state.into(),
+            reason,
+        }
+    }
+}
+
+fn admitted_by(rights: &Rights, header: &HeaderRef<'_>, context: &MatchContext<'_>, now_ns: i64) -> String {
+    let verdicts = rights.explain(Action::Read, Some((header, context)), now_ns);
+    match verdicts.into_iter().find(|verdict| verdict.allows) {
+        Some(verdict) => format!("admitted by the grant {}", verdict.grant_id),
+        None => "the reader's own event".to_owned(),
+    }
+}
