@@ -196,9 +196,7 @@ mod tests {
         let tasks = Tasks::new();
         tasks.spawn("harmless", OnFailure::Log, async { Err("went away") });
         tasks.spawn("needed", OnFailure::StopNode, async {
-            if true {
-                panic!("lost {}", "everything");
-            }
+            assert!(std::hint::black_box(false), "lost {}", "everything");
             Ok::<(), Infallible>(())
         });
         let failure = tokio::time::timeout(Duration::from_secs(1), tasks.failed()).await.expect("a failure");

@@ -247,9 +247,10 @@ fn announce(
 ) {
     tracing::info!(version = telemetry::version(), node = %own_id, "identity");
     tracing::info!(%address, "listening for participants");
-    match operations_address {
-        Some(address) => tracing::info!(%address, "listening for probes and metrics"),
-        None => tracing::info!("no operations address"),
+    if let Some(address) = operations_address {
+        tracing::info!(%address, "listening for probes and metrics");
+    } else {
+        tracing::info!("no operations address");
     }
     tracing::info!(path = %config.node.data_dir.display(), "data directory");
     if let Some(epoch) = log.epochs().first() {

@@ -146,7 +146,7 @@ async fn a_stop_ends_streams_and_the_log_lives_on() {
     assert_eq!(watched.message().await.expect_err("the stream's end").code(), Code::Unavailable);
     let stopped = stopping.await.expect("no panic");
     assert_eq!((stopped.report.failure.clone(), stopped.report.unfinished.len()), (None, 0));
-    let again = stopped.start_again().await;
+    let again = Box::pin(stopped.start_again()).await;
     let after = epoch(again.operate().await.get_node(proto::GetNodeRequest {}).await.expect("allowed").into_inner());
     assert_eq!(before, after);
     again.stop().await;

@@ -104,7 +104,7 @@ async fn without_an_identity_nothing_is_called() {
 #[tokio::test(start_paused = true)]
 async fn only_calls_whose_request_is_one_message_have_a_time_limit() {
     let rules = rules();
-    assert_eq!(call(&rules, request(UNARY), || pending()).await, Code::DeadlineExceeded);
+    assert_eq!(call(&rules, request(UNARY), pending).await, Code::DeadlineExceeded);
     let slow = || async {
         tokio::time::sleep(Duration::from_secs(3600)).await;
         ok()

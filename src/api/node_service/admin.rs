@@ -40,7 +40,7 @@ impl NodeApi {
     pub(super) fn verification(
         &self,
         caller: &Caller,
-        request: &proto::VerifyLogRequest,
+        request: proto::VerifyLogRequest,
     ) -> BoxStream<'static, Result<proto::VerifyLogResponse, Status>> {
         let from = Sequence(request.from_sequence.max(1));
         self.note_change(caller, "VerifyLog", &format!("from sequence {from}"));

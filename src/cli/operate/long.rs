@@ -122,6 +122,7 @@ pub async fn run_views(command: &ViewsCommand) -> Result<(), Failure> {
 }
 
 /// A bar over sequences on standard error, where a person looks on.
+#[must_use]
 pub fn bar(verb: &str) -> ProgressBar {
     let is_terminal = std::io::stderr().is_terminal();
     let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
