@@ -37,7 +37,7 @@ use crate::{
         journal::{self, HalfStart, Journal, Replayed},
         keys,
         runs::RunFamily,
-        store::{Store, Writer},
+        store::{self, Store, Writer},
         watermark::{Watermark, WatermarkFile},
     },
 };
@@ -63,6 +63,15 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     fs::create_dir_all(data_dir).map_err(StorageError::io(format!("cannot create {}", data_dir.display())))?;
     let lock = DirectoryLock::take(data_dir)?;
     if WatermarkFile::open(data_dir)?.is_none() {
+        // A creation writes the watermark before sled's first file: where sled has one, events may stand that nothing vouches for.
+        if data_dir.join(store::DIRECTORY_NAME).exists() {
+            return Err(StorageError::Damaged(format!(
+                "{} holds events and no watermark says which; the watermark was removed or a restore did not finish: restore this node \
+                 from a backup into an empty directory",
+                data_dir.display()
+            ))
+            .into());
+        }
         create(options, &*clock)?;
     }
     let epochs = Epochs::read(data_dir)?.ok_or_else(|| {

@@ -193,6 +193,17 @@ async fn a_second_process_and_another_node_are_refused() {
 }
 
 #[tokio::test]
+async fn a_lost_watermark_never_opens_as_an_empty_log() {
+    let case = Case::new();
+    let opened = case.open().unwrap();
+    append(&opened, 0..40).await;
+    close(opened).await;
+    std::fs::remove_file(case.options().data_dir.join("watermark")).unwrap();
+    let refused = case.open().unwrap_err().to_string();
+    assert!(refused.contains("no watermark"), "{refused}");
+}
+
+#[tokio::test]
 async fn too_large_and_too_late_are_refused_before_anything_is_done() {
     let case = Case::new();
     let opened = case.open().unwrap();
