@@ -77,8 +77,8 @@ impl Follower {
                     self.cursor = chunk.through;
                     return Ok(chunk);
                 }
-                // The places up to the tail were never given to an event.
-                self.cursor = tail;
+                // The places up to the tail were never given to an event, as far as the log says; the cursor stays before them all the
+                // same, so that no event can ever be passed over by mistake.
             }
             self.tail.changed().await.map_err(|_| FollowError::Closed)?;
             if self.quiet {
