@@ -7,7 +7,7 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Recorder, Refused, StreamQuota};
+use super::{Published, Recorder, Refused, StreamQuota, queries::Queries};
 use crate::{
     clock::Clock,
     identity::{
@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod publishing;
+mod service;
 mod subscribing;
 
 /// A stream of answers.
@@ -37,6 +38,10 @@ pub struct EventServiceParts {
     pub log: Arc<dyn EventLog>,
     /// How events are handed out.
     pub recorder: Recorder,
+    /// The queries.
+    pub queries: Arc<Queries>,
+    /// What each participant published.
+    pub published: Arc<Published>,
     /// How many streams each participant may hold.
     pub streams: Arc<StreamQuota>,
     /// Who was denied what.

@@ -31,6 +31,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// Limits of calls.
     pub api: ApiConfig,
+    /// What one participant may do.
+    pub quotas: QuotasConfig,
     /// Code lists.
     pub code_lists: CodeListsConfig,
     /// Logs.
@@ -93,6 +95,17 @@ pub struct ApiConfig {
     pub control_request_bytes_max: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+}
+
+/// `[quotas]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotasConfig {
+    /// Events a second that one participant may publish, on average; 0: no quota.
+    pub events_per_second_max: u32,
+    /// Events that one participant may publish at once after a pause.
+    pub events_burst_max: u32,
+    /// Streams that one participant may hold open.
+    pub streams_max: usize,
 }
 
 /// `[code_lists]`
@@ -214,6 +227,11 @@ impl Config {
                 publish_request_bytes_max: reader.size_bytes("api.publish_request_bytes_max", 64 << 10, 64 << 20),
                 control_request_bytes_max: reader.size_bytes("api.control_request_bytes_max", 4 << 10, 4 << 20),
                 reflection: reader.boolean("api.reflection"),
+            },
+            quotas: QuotasConfig {
+                events_per_second_max: reader.number("quotas.events_per_second_max"),
+                events_burst_max: reader.count("quotas.events_burst_max"),
+                streams_max: reader.count("quotas.streams_max") as usize,
             },
             code_lists: CodeListsConfig {
                 un_locode: reader.code_list("code_lists.un_locode_file", "code_lists.un_locode_mode"),

@@ -47,13 +47,18 @@ impl<'a> Reader<'a> {
 
     /// A number of things, from 1.
     pub(super) fn count(&self, key: &'static str) -> u32 {
+        match self.number(key) {
+            0 => self.problem(key, 1, "must be at least 1"),
+            number => number,
+        }
+    }
+
+    /// A number of things, from 0.
+    pub(super) fn number(&self, key: &'static str) -> u32 {
         let Value::Integer(number) = self.setting(key).value else {
             unreachable!("{key} is no number, and layers keep the kind of the default")
         };
-        match u32::try_from(number) {
-            Ok(number) if number != 0 => number,
-            _ => self.problem(key, 1, &format!("must be from 1 to {}", u32::MAX)),
-        }
+        u32::try_from(number).unwrap_or_else(|_| self.problem(key, 1, &format!("must be at most {}", u32::MAX)))
     }
 
     /// Directives of `tracing`.

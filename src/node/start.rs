@@ -8,25 +8,24 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::ServingStatus;
 
-use super::{Node, RunningNode, StartError, code_lists, gauges::Gauges, stop::services};
+use super::{
+    Node, RunningNode, StartError, code_lists,
+    gauges::Gauges,
+    services::{Services, Shared},
+    stop::services,
+};
 use crate::{
-    api::{
-        AuthorizeLayer, CallRules, CallsLayer, LiveCalls, NodeApi, NodeParts, Published, methods::Methods, operations,
-        reflection,
-    },
+    api::{AuthorizeLayer, CallRules, CallsLayer, LiveCalls, methods::Methods, operations},
     clock::{Clock, SystemClock},
     config::{ApiConfig, Config},
-    domain::code_lists::CodeLists,
+    domain::{SpiffeId, code_lists::CodeLists},
     identity::Identity,
     log::{
         EventLog,
         sled_log::{self, OpenedLog},
     },
-    subscribe::{SessionLimits, Subscriptions, SubscriptionsParts},
     tasks::{OnFailure, Tasks},
-    telemetry,
-    views::{Associations, AssociationsView, Runner, SearchView, ViewHandle, page_token::PageTokens},
-    wire::{self, proto::node_service_server::NodeServiceServer},
+    telemetry, wire,
 };
 
 /// How often a quiet connection is probed, and how long a probe may stay unanswered: a client that is gone is noticed within 30 s.
@@ -110,55 +109,23 @@ async fn compose(
     let (tasks, draining, cut) = (Tasks::new(), CancellationToken::new(), CancellationToken::new());
     let own_id = identity.own_id();
     let live = LiveCalls::new();
-    let OpenedLog { log, search_index, admin } = opened;
-
-    let associations = Arc::new(Associations::default());
-    let search = SearchView::new(search_index.clone(), own_id.clone());
-    let bound = AssociationsView::new(associations.clone(), log.clone(), search_index);
-    let views = vec![
-        run_view(&tasks, "view search", Runner::new(Arc::new(search), log.clone())),
-        run_view(&tasks, "view associations", Runner::new(Arc::new(bound), log.clone())),
-    ];
-
-    let subscriptions = Subscriptions::new(SubscriptionsParts {
-        log: log.clone(),
-        access: identity.access().clone(),
-        bindings: associations.clone(),
-        clock: clock.clone(),
-        node: own_id.clone(),
-        tasks: tasks.clone(),
-        draining: draining.clone(),
-        limits: SessionLimits::default(),
-    });
-    let sessions = subscriptions.sessions();
-    let node_api = NodeApi::new(NodeParts {
-        identity: identity.clone(),
-        log: log.clone(),
-        admin: admin.clone(),
-        views: views.clone(),
-        associations,
-        sessions: sessions.clone(),
-        live: live.clone(),
-        published: Arc::new(Published::default()),
-        code_lists: lists,
-        tokens: Arc::new(PageTokens::new(&*clock)),
-        tasks: tasks.clone(),
-        draining: draining.clone(),
-        clock: clock.clone(),
-        data_dir: config.node.data_dir.clone(),
-        start_time_ns: clock.now_ns(),
-    });
-
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in services() {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let control = config.api.control_request_bytes_max;
-    let mut routes = Routes::new(health_service.max_decoding_message_size(control))
-        .add_service(NodeServiceServer::new(node_api).max_decoding_message_size(control));
-    if config.api.reflection {
-        routes = reflection::add_to(routes);
-    }
+    let health_service = health_service.max_decoding_message_size(config.api.control_request_bytes_max);
+    let shared = Shared {
+        config: &config,
+        clock: &clock,
+        identity: &identity,
+        code_lists: lists,
+        opened: &opened,
+        tasks: &tasks,
+        live: &live,
+        draining: &draining,
+    };
+    let Services { routes, views, sessions } = shared.build(Routes::new(health_service));
+    let OpenedLog { log, search_index: _, admin } = opened;
     let rules = CallRules {
         methods: Methods::served(),
         live: live.clone(),
@@ -192,12 +159,6 @@ async fn compose(
         cut,
         stop_timeout: config.node.stop_timeout,
     }
-}
-
-/// A view that cannot go on would answer with ever older state, so the node stops: its log cannot be read.
-fn run_view(tasks: &Tasks, name: &'static str, (runner, handle): (Runner, ViewHandle)) -> ViewHandle {
-    tasks.spawn(name, OnFailure::StopNode, runner.run(tasks.stopping()));
-    handle
 }
 
 fn serve_participants(
@@ -240,7 +201,7 @@ fn watch_log(tasks: &Tasks, failed: impl Future<Output = String> + Send + 'stati
 /// One line each, so that an operator finds them.
 fn announce(
     config: &Config,
-    own_id: &crate::domain::SpiffeId,
+    own_id: &SpiffeId,
     address: SocketAddr,
     operations_address: Option<SocketAddr>,
     log: &dyn EventLog,

@@ -106,6 +106,8 @@ fn told(parts: &EventServiceParts, caller: &Caller, method: &str, outcome: Event
             let counted =
                 if appended.duplicate { telemetry::EVENTS_DUPLICATE_TOTAL } else { telemetry::EVENTS_PUBLISHED_TOTAL };
             metrics::counter!(counted).increment(1);
+            let (first, again) = if appended.duplicate { (0, 1) } else { (1, 0) };
+            parts.published.note(&caller.id, first, again);
             stored(&parts.recorder, event_id, appended)
         }
         Err(fault) => {

@@ -11,7 +11,6 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use futures::stream::BoxStream;
 use prost_types::Timestamp;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{LiveCalls, Refused, published::Published};
@@ -52,8 +51,6 @@ pub struct NodeParts {
     pub tokens: Arc<PageTokens>,
     /// Where long work of a call runs.
     pub tasks: Tasks,
-    /// Resolves when the node stops.
-    pub draining: CancellationToken,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where the node keeps its data.

@@ -1,0 +1,154 @@
+//! The services of a node and what they share: views, door, subscriptions, queries. It never binds a socket.
+
+use std::{path::Path, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    api::{
+        LiveCalls, NodeApi, NodeParts, Published, Recorder, StreamQuota,
+        events::{EventApi, EventServiceParts},
+        queries::{Queries, QueriesParts},
+        reflection,
+    },
+    clock::Clock,
+    config::Config,
+    domain::code_lists::CodeLists,
+    identity::Identity,
+    log::{LastAcknowledged, sled_log::OpenedLog},
+    publish::{Door, DoorParts, EventQuota, PublishLimits},
+    subscribe::{SessionLimits, Sessions, Subscriptions, SubscriptionsParts},
+    tasks::{OnFailure, Tasks},
+    views::{Associations, AssociationsView, Runner, SearchView, ViewHandle, page_token::PageTokens},
+    wire::proto::{event_service_server::EventServiceServer, node_service_server::NodeServiceServer},
+};
+
+/// What every service works with.
+pub(super) struct Shared<'a> {
+    pub(super) config: &'a Config,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) identity: &'a Identity,
+    pub(super) code_lists: Arc<CodeLists>,
+    pub(super) opened: &'a OpenedLog,
+    pub(super) tasks: &'a Tasks,
+    pub(super) live: &'a LiveCalls,
+    pub(super) draining: &'a CancellationToken,
+}
+
+/// The services, and what the node's gauges read.
+pub(super) struct Services {
+    /// Everything that is served, health left out.
+    pub(super) routes: Routes,
+    /// The views.
+    pub(super) views: Vec<ViewHandle>,
+    /// Live readers.
+    pub(super) sessions: Arc<Sessions>,
+}
+
+impl Shared<'_> {
+    /// Starts the views and builds the services.
+    pub(super) fn build(self, routes: Routes) -> Services {
+        let node = self.identity.own_id();
+        let log = &self.opened.log;
+        let index = &self.opened.search_index;
+        let associations = Arc::new(Associations::default());
+        let search = SearchView::new(index.clone(), node.clone());
+        let bound = AssociationsView::new(associations.clone(), log.clone(), index.clone());
+        let search_view = run_view(self.tasks, "view search", Runner::new(Arc::new(search), log.clone()));
+        let associations_view = run_view(self.tasks, "view associations", Runner::new(Arc::new(bound), log.clone()));
+        let views = vec![search_view.clone(), associations_view.clone()];
+
+        let subscriptions = Arc::new(Subscriptions::new(SubscriptionsParts {
+            log: log.clone(),
+            access: self.identity.access().clone(),
+            bindings: associations.clone(),
+            clock: self.clock.clone(),
+            node: node.clone(),
+            tasks: self.tasks.clone(),
+            draining: self.draining.clone(),
+            limits: SessionLimits::default(),
+        }));
+        let sessions = subscriptions.sessions();
+        let acknowledged = Arc::new(LastAcknowledged::default());
+        let queries = Arc::new(Queries::new(QueriesParts {
+            log: log.clone(),
+            search_index: index.clone(),
+            associations: associations.clone(),
+            search_view,
+            associations_view,
+            access: self.identity.access().clone(),
+            acknowledged: acknowledged.clone(),
+            sessions: sessions.clone(),
+            clock: self.clock.clone(),
+            node: node.clone(),
+        }));
+        let published = Arc::new(Published::default());
+        let events = EventApi::new(EventServiceParts {
+            door: Arc::new(self.door(associations.clone(), acknowledged)),
+            subscriptions,
+            log: log.clone(),
+            recorder: Recorder::new(node, &**log),
+            queries,
+            published: published.clone(),
+            streams: StreamQuota::new(self.config.quotas.streams_max),
+            audit: self.identity.audit().clone(),
+            clock: self.clock.clone(),
+            draining: self.draining.clone(),
+        });
+        let node_api = self.node_api(&views, associations, sessions.clone(), published);
+        let api = &self.config.api;
+        let routes = routes
+            .add_service(EventServiceServer::new(events).max_decoding_message_size(api.publish_request_bytes_max))
+            .add_service(NodeServiceServer::new(node_api).max_decoding_message_size(api.control_request_bytes_max));
+        let routes = if api.reflection { reflection::add_to(routes) } else { routes };
+        Services { routes, views, sessions }
+    }
+
+    fn door(&self, associations: Arc<Associations>, acknowledged: Arc<LastAcknowledged>) -> Door {
+        let quotas = &self.config.quotas;
+        Door::new(DoorParts {
+            log: self.opened.log.clone(),
+            acknowledged,
+            access: self.identity.access().clone(),
+            bindings: associations,
+            lists: self.code_lists.clone(),
+            clock: self.clock.clone(),
+            node: self.identity.own_id(),
+            quota: EventQuota::new(quotas.events_per_second_max, quotas.events_burst_max),
+            limits: PublishLimits::default(),
+        })
+    }
+
+    fn node_api(
+        &self,
+        views: &[ViewHandle],
+        associations: Arc<Associations>,
+        sessions: Arc<Sessions>,
+        published: Arc<Published>,
+    ) -> NodeApi {
+        let data_dir: &Path = &self.config.node.data_dir;
+        NodeApi::new(NodeParts {
+            identity: self.identity.clone(),
+            log: self.opened.log.clone(),
+            admin: self.opened.admin.clone(),
+            views: views.to_vec(),
+            associations,
+            sessions,
+            live: self.live.clone(),
+            published,
+            code_lists: self.code_lists.clone(),
+            tokens: Arc::new(PageTokens::new(&**self.clock)),
+            tasks: self.tasks.clone(),
+            clock: self.clock.clone(),
+            data_dir: data_dir.to_owned(),
+            start_time_ns: self.clock.now_ns(),
+        })
+    }
+}
+
+/// A view that cannot go on would answer with ever older state, so the node stops: its log cannot be read.
+fn run_view(tasks: &Tasks, name: &'static str, (runner, handle): (Runner, ViewHandle)) -> ViewHandle {
+    tasks.spawn(name, OnFailure::StopNode, runner.run(tasks.stopping()));
+    handle
+}
