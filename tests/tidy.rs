@@ -342,3 +342,17 @@ fn paths(sources: &[Source]) -> String {
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
+#[test]
+fn every_metric_is_counted_somewhere() {
+    let all = sources(false);
+    let list = fs::read_to_string(root().join("src/telemetry.rs")).expect("telemetry");
+    let constants = list.lines().filter_map(|line| {
+        let (name, rest) = line.trim().split_once(" = ")?;
+        ["Counter ", "Gauge ", "Histogram "].iter().any(|kind| rest.starts_with(kind)).then_some(name)
+    });
+    let unused: Vec<_> = constants
+        .filter(|constant| !all.iter().any(|source| source.code.contains(&format!("telemetry::{constant}"))))
+        .filter(|constant| *constant != "BUILD_INFO")
+        .collect();
+    assert!(unused.is_empty(), "metrics that nobody counts: {unused:?}");
+}

@@ -14,6 +14,9 @@ use super::{
     durable::{self, SyncReason},
 };
 
+/// A value as it was read: bytes that share sled's own buffer.
+pub type StoredValue = sled::IVec;
+
 /// sled's directory inside the data directory.
 pub const DIRECTORY_NAME: &str = "sled";
 /// sled's segment, chosen at creation and fixed for ever. Its quarter must hold a leaf of sixteen of the largest values and one more:
@@ -92,7 +95,7 @@ impl Store {
     ///
     /// # Errors
     /// sled cannot read it. An error never means that it is absent.
-    pub fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StorageError> {
+    pub fn get(&self, key: &[u8]) -> Result<Option<StoredValue>, StorageError> {
         self.tree.get(key).map_err(|source| StorageError::Sled { what: "sled cannot read a value".to_owned(), source })
     }
 

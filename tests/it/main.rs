@@ -1,4 +1,5 @@
 //! Whole nodes over real connections, in one test binary, one module a subject.
 
+mod events;
 mod harness;
 mod node;

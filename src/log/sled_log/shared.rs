@@ -200,7 +200,7 @@ impl Shared {
     ///
     /// # Errors
     /// Stored data is damaged or cannot be read.
-    pub fn stored_block(&self, row: Row) -> Result<sled::IVec, StorageError> {
+    pub fn stored_block(&self, row: Row) -> Result<crate::storage::store::StoredValue, StorageError> {
         self.store.get(&keys::block(row.first))?.ok_or_else(|| {
             StorageError::Damaged(format!(
                 "the block of events from sequence {} through {} is missing",

@@ -128,7 +128,9 @@ impl Journal {
         assert!(self.has_room(sealed.len() as u64), "the caller switches before the half is full");
         let half = &mut self.halves[self.active];
         half.write_at(sealed, self.offset)?;
+        let syncing = std::time::Instant::now();
         durable::sync_data(half.file(), SyncReason::Acknowledge)?;
+        metrics::histogram!(crate::telemetry::LOG_FDATASYNC_SECONDS).record(syncing.elapsed().as_secs_f64());
         half.holds_through(through);
         self.offset = frame::aligned(self.offset + sealed.len() as u64);
         self.is_marked = false;
