@@ -57,7 +57,7 @@ async fn what_a_terminal_publishes_customs_receives_live_and_finds_after_a_resta
     let stopped = harness.stop().await;
     assert_eq!((stopped.report.failure.clone(), stopped.report.unfinished.len()), (None, 0));
 
-    let again = stopped.start_again().await;
+    let again = Box::pin(stopped.start_again()).await;
     let mut stream = again.events(&again.port).await.subscribe(asked).await.expect("a stream").into_inner();
     assert_eq!(received(&mut stream, ids.len()).await, ids, "durable");
     let answer = again.events(&again.customs).await.publish(request).await.expect("known").into_inner();

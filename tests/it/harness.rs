@@ -12,7 +12,7 @@ use tradelane::{
     identity::dev_pki::{CERTIFICATE_LIFE_NS, Issued},
     node::{Node, RunningNode, StopReport},
     testing::pki::{CUSTOMS, NODE, OPERATOR, PkiWorld, TERMINAL, id},
-    wire::proto::node_service_client::NodeServiceClient,
+    wire::proto::{event_service_client::EventServiceClient, node_service_client::NodeServiceClient},
 };
 
 /// Whose domain no trust file names.
@@ -120,6 +120,11 @@ impl Harness {
             },
             expected_server: ExpectedServer::Id(id(NODE)),
         }
+    }
+
+    /// The event service as somebody.
+    pub async fn events(&self, who: &Issued) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.connect(who).await.expect("a connection"))
     }
 
     /// The node service as the operator.
