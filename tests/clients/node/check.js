@@ -133,19 +133,19 @@ test('a stream that is cut again and again loses and doubles nothing', async () 
 
 test('a follower that is cut and restarted sees every event in order', async () => {
   const on = voyage();
-  const sent = moves(600, on);
-  const proxy = await cuttingProxy(60_000);
+  const sent = moves(3000, on);
+  const proxy = await cuttingProxy(250_000);
   const directory = mkdtempSync(join(tmpdir(), 'tradelane-'));
   const position = new PositionFile(join(directory, 'position.txt'));
   const seen = new Set();
   const handle = ({ signed: { event } }) => seen.add(event.event_id);
   // Two lives of the client, the second one from the position that the first one left on disk.
   const lives = (async () => {
-    for (const until of [200, 600]) {
+    for (const until of [1000, 3000]) {
       await follow(clientOf('customs', proxy.address), [ofVoyage(on)], position, handle, () => seen.size >= until);
     }
   })();
-  const batches = Array.from({ length: 60 }, (_, i) => sent.slice(i * 10, i * 10 + 10));
+  const batches = Array.from({ length: 300 }, (_, i) => sent.slice(i * 10, i * 10 + 10));
   for await (const [, outcome] of publishStream(port, batches)) assert.ok(Array.isArray(outcome), String(outcome));
   await lives;
   proxy.close();

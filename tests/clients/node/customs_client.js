@@ -47,10 +47,13 @@ export async function follow(client, filters, position, handle, stopped = () => 
     call.on('error', () => {});
     try {
       for await (const message of call) {
+        if (message.message === 'started') {
+          if (message.started.narrowed) console.error('note: our grants show us less than we asked for');
+          continue;
+        }
+        // Only what brings us on ends the waiting: a stream that breaks right after its start is no success.
         backoff.reset();
-        if (message.message === 'started' && message.started.narrowed) {
-          console.error('note: our grants show us less than we asked for');
-        } else if (message.message === 'events') {
+        if (message.message === 'events') {
           const { events } = message.events;
           for (const recorded of events) await handle(recorded);
           await position.save(events.at(-1).position);

@@ -52,11 +52,14 @@ def follow(
     while not stopped():
         try:
             for message in _stream(stub, filters, position.load()):
-                backoff.reset()
                 kind = message.WhichOneof("message")
-                if kind == "started" and message.started.narrowed:
-                    print("note: our grants show us less than we asked for", file=sys.stderr)
-                elif kind == "events":
+                if kind == "started":
+                    if message.started.narrowed:
+                        print("note: our grants show us less than we asked for", file=sys.stderr)
+                    continue
+                # Only what brings us on ends the waiting: a stream that breaks right after its start is no success.
+                backoff.reset()
+                if kind == "events":
                     for recorded in message.events.events:
                         handle(recorded)
                     position.save(message.events.events[-1].position)

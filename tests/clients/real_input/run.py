@@ -154,17 +154,13 @@ def report(
 ) -> None:
     """The table that the people who keep the event model read."""
     made = Counter(mapped.kind for mapped in mapping.events)
-    kept = Counter(mapped.kind for mapped in mapping.events if mapped.event.event_id in stored)
-    repeated = Counter(
-        m.kind for m in mapping.events if m.event.event_id in stored and stored[m.event.event_id].duplicate
-    )
+    left_out = {id(mapped) for mapped, _, _ in refused}
+    kept = Counter(mapped.kind for mapped in mapping.events if stored and id(mapped) not in left_out)
     denied = Counter(mapped.kind for mapped, _, _ in refused)
-    print(f"{'kind':40} {'made':>6} {'stored':>7} {'repeated':>9} {'refused':>8}")
+    print(f"{'kind':40} {'made':>6} {'stored':>7} {'refused':>8}")
     for kind in sorted(made):
-        print(f"{kind:40} {made[kind]:6} {kept[kind]:7} {repeated[kind]:9} {denied[kind]:8}")
-    print(
-        f"{f'all, of {mapping.files} files':40} {len(mapping.events):6} {sum(kept.values()):7} {sum(repeated.values()):9} {len(refused):8}"
-    )
+        print(f"{kind:40} {made[kind]:6} {kept[kind]:7} {denied[kind]:8}")
+    print(f"{f'all, of {mapping.files} files':40} {len(mapping.events):6} {sum(kept.values()):7} {len(refused):8}")
     if refused:
         print("\nrefused:")
         for mapped, code, reasons in refused:
