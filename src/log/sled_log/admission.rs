@@ -5,14 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{RECORD_BYTES_MAX, codec, shared::Shared};
+use super::{RECORD_BYTES_MAX, RECORD_MARGIN_BYTES, codec, shared::Shared};
 use crate::{
     domain::{
         EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId,
         header::{identity_term, revises_term},
         term::TermHash,
     },
-    log::contract::{AppendBatch, AppendMode, Appended, NewEvent, Record, Refusal, Verdict},
+    log::contract::{AppendBatch, AppendError, AppendMode, Appended, NewEvent, Record, Refusal, Verdict},
     storage::{StorageError, runs::RunFamily},
 };
 
@@ -22,6 +22,15 @@ pub type ContentEqual = fn(&[u8], &[u8]) -> bool;
 /// A routing header with the union of its predecessors' terms takes at most so many bytes.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
+/// What a commit may take once revisions have grown by their predecessors' terms: the queue can only count what publishers sent.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitLimits {
+    /// One batch.
+    pub batch_bytes_max: usize,
+    /// All batches of a commit, which are one frame of the journal.
+    pub frame_bytes_max: usize,
+}
+
 /// What is decided so far of one commit.
 #[derive(Debug)]
 pub struct Admission<'a> {
@@ -30,6 +39,9 @@ pub struct Admission<'a> {
     content_equal: ContentEqual,
     next: Sequence,
     now_ns: i64,
+    /// What the records take in the journal at most.
+    bytes: usize,
+    limits: CommitLimits,
     /// The records to commit, in order.
     pub records: Vec<Record>,
     /// Their terms in the identity index.
@@ -43,8 +55,8 @@ impl<'a> Admission<'a> {
         shared: &'a Shared,
         identities: &'a RunFamily,
         content_equal: ContentEqual,
-        next: Sequence,
-        now_ns: i64,
+        (next, now_ns): (Sequence, i64),
+        limits: CommitLimits,
     ) -> Self {
         Self {
             shared,
@@ -52,37 +64,54 @@ impl<'a> Admission<'a> {
             content_equal,
             next,
             now_ns,
+            bytes: 0,
+            limits,
             records: Vec::new(),
             entries: Vec::new(),
             by_term: HashMap::new(),
         }
     }
 
-    /// Decides a batch.
+    /// Decides a batch. The inner error: the batch has grown too large for a commit, or for the room that earlier batches leave in this
+    /// one; nothing of it is kept.
     ///
     /// # Errors
     /// Stored data cannot be read: nothing can be told from nothing then, and the process must end.
-    pub fn decide(&mut self, batch: AppendBatch) -> Result<Vec<Verdict>, StorageError> {
-        let (records_before, entries_before) = (self.records.len(), self.entries.len());
+    pub fn decide(&mut self, batch: AppendBatch) -> Result<Result<Vec<Verdict>, AppendError>, StorageError> {
+        let (records_before, entries_before, bytes_before) = (self.records.len(), self.entries.len(), self.bytes);
         let mut verdicts = Vec::with_capacity(batch.events.len());
         for event in batch.events {
             verdicts.push(self.decide_one(event)?);
         }
         let refused = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Refused(_)));
         if refused && batch.mode == AppendMode::AllOrNothing {
-            self.records.truncate(records_before);
-            for (term, sequence) in self.entries.drain(entries_before..) {
-                if let Some(places) = self.by_term.get_mut(&term) {
-                    places.retain(|place| *place != sequence);
-                }
-            }
+            self.forget_after(records_before, entries_before, bytes_before);
             for verdict in &mut verdicts {
                 if matches!(verdict, Verdict::Stored(_)) {
                     *verdict = Verdict::Withheld;
                 }
             }
         }
-        Ok(verdicts)
+        let (bytes, bytes_max) = (self.bytes - bytes_before, self.limits.batch_bytes_max);
+        if bytes > bytes_max {
+            self.forget_after(records_before, entries_before, bytes_before);
+            return Ok(Err(AppendError::BatchTooLarge { bytes, bytes_max }));
+        }
+        if self.bytes > self.limits.frame_bytes_max {
+            self.forget_after(records_before, entries_before, bytes_before);
+            return Ok(Err(AppendError::Overloaded));
+        }
+        Ok(Ok(verdicts))
+    }
+
+    fn forget_after(&mut self, records: usize, entries: usize, bytes: usize) {
+        self.records.truncate(records);
+        for (term, sequence) in self.entries.drain(entries..) {
+            if let Some(places) = self.by_term.get_mut(&term) {
+                places.retain(|place| *place != sequence);
+            }
+        }
+        self.bytes = bytes;
     }
 
     fn decide_one(&mut self, event: NewEvent) -> Result<Verdict, StorageError> {
@@ -104,9 +133,10 @@ impl<'a> Admission<'a> {
             match self.predecessor(&event.publisher, revises.event_id)? {
                 Ok(predecessor) => {
                     let union = owned(&own)?.revising(&owned(&read_header(&predecessor)?)?).encode();
-                    if union.len() > HEADER_BYTES_MAX {
-                        let bytes = union.len();
-                        return Ok(Verdict::Refused(Refusal::RevisionTooLarge { bytes, bytes_max: HEADER_BYTES_MAX }));
+                    let room = RECORD_BYTES_MAX - RECORD_MARGIN_BYTES - event.signed.len();
+                    let (bytes, bytes_max) = (union.len(), HEADER_BYTES_MAX.min(room));
+                    if bytes > bytes_max {
+                        return Ok(Verdict::Refused(Refusal::RevisionTooLarge { bytes, bytes_max }));
                     }
                     header = union.into();
                 }
@@ -120,7 +150,9 @@ impl<'a> Admission<'a> {
         }
         let origin = event.origin.map(Arc::new);
         let record = Record { sequence, accepted_time_ns: self.now_ns, origin, header, signed: event.signed };
-        assert!(codec::weight_bytes(&record) <= RECORD_BYTES_MAX, "the queue refuses larger events");
+        let bytes = codec::stored_bytes_at_most(&record);
+        assert!(bytes <= RECORD_BYTES_MAX, "the queue refuses larger events, and the lines above larger revisions");
+        self.bytes += bytes;
         for (term, sequence) in &entries {
             self.by_term.entry(*term).or_default().push(*sequence);
         }

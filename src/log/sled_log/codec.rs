@@ -79,6 +79,19 @@ pub fn weight_bytes(record: &Record) -> usize {
     record.header.len() + record.signed.len() + 96
 }
 
+/// What [`put_record`] writes of a record at most.
+#[must_use]
+pub fn stored_bytes_at_most(record: &Record) -> usize {
+    // Accepted time, flags, two lengths; of an origin its fixed fields and, a name, the length and the text.
+    let fixed = 8 + 1 + 2 * 10;
+    let name = |name: &SpiffeId| 10 + name.as_str().len();
+    let origin = record
+        .origin
+        .as_ref()
+        .map_or(0, |origin| 16 + 8 + 8 + 1 + name(&origin.node) + origin.via.iter().map(name).sum::<usize>());
+    fixed + record.header.len() + record.signed.len() + origin
+}
+
 fn put_origin(into: &mut Vec<u8>, origin: &OriginFacts) {
     put_bytes(into, origin.node.as_str().as_bytes());
     into.extend(origin.epoch.0.as_bytes());

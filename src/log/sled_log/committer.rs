@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    admission::{Admission, ContentEqual},
+    admission::{Admission, CommitLimits, ContentEqual},
     codec,
     shared::Shared,
 };
@@ -72,7 +72,7 @@ impl Committer {
     /// The disk refused, or stored data cannot be read: the process must end.
     pub fn run(mut self) -> Result<(), StorageError> {
         let mut carried = None;
-        while let Some(first) = carried.take().or_else(|| self.queue.recv().ok()) {
+        while let Some(first) = self.next(carried.take())? {
             let mut commit = Vec::with_capacity(16);
             let (mut events, mut bytes) = (first.batch.events.len(), first.bytes);
             commit.push(first);
@@ -98,6 +98,23 @@ impl Committer {
         Ok(())
     }
 
+    /// The next batch; where none waits, the last frame is marked as settled before waiting for one.
+    fn next(&mut self, carried: Option<Waiting>) -> Result<Option<Waiting>, StorageError> {
+        if carried.is_some() {
+            return Ok(carried);
+        }
+        match self.queue.try_recv() {
+            Ok(waiting) => Ok(Some(waiting)),
+            Err(TryRecvError::Disconnected) => Ok(None),
+            Err(TryRecvError::Empty) => {
+                let first = self.shared.last().next();
+                let facts = FrameFacts { salt: self.journal.salt(), first, count: 0, chain_before: self.chain };
+                self.journal.mark_settled(&facts).map_err(StorageError::io("cannot write the journal"))?;
+                Ok(self.queue.recv().ok())
+            }
+        }
+    }
+
     fn commit(&mut self, commit: Vec<Waiting>) -> Result<(), StorageError> {
         let taken: usize = commit.iter().map(|waiting| waiting.bytes).sum();
         self.queued_bytes.fetch_sub(taken, Ordering::Relaxed);
@@ -113,7 +130,7 @@ impl Committer {
         let first = shared.last().next();
         // The accepted time never runs backwards along the log, whatever the machine's clock does.
         let now_ns = self.clock.now_ns().max(self.accepted_time_ns);
-        let mut admission = Admission::new(&shared, &identities, self.content_equal, first, now_ns);
+        let mut admission = Admission::new(&shared, &identities, self.content_equal, (first, now_ns), self.limits());
         let mut answers = Vec::with_capacity(commit.len());
         for waiting in commit {
             answers.push((waiting.reply, admission.decide(waiting.batch)?));
@@ -127,7 +144,7 @@ impl Committer {
         }
         for (reply, verdicts) in answers {
             // Whoever hung up does not want to know: the batch is durable all the same.
-            let _ = reply.send(Ok(verdicts));
+            let _ = reply.send(verdicts);
         }
         Ok(())
     }
@@ -187,6 +204,11 @@ impl Committer {
                 .map_err(StorageError::io("cannot begin the other half of the journal"))?;
         }
         Ok(())
+    }
+
+    fn limits(&self) -> CommitLimits {
+        let frame_bytes_max = self.journal.frame_bytes_max() as usize - FRAME_HEADER_BYTES;
+        CommitLimits { batch_bytes_max: self.commit_bytes_max, frame_bytes_max }
     }
 
     fn disk_full(&mut self) -> Result<Option<AppendError>, StorageError> {

@@ -10,7 +10,7 @@ use std::sync::{
 use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::{oneshot, watch};
 
-use super::{RECORD_BYTES_MAX, committer::Waiting, shared::Shared};
+use super::{RECORD_BYTES_MAX, RECORD_MARGIN_BYTES, committer::Waiting, shared::Shared};
 use crate::{
     domain::{
         EventId, HeaderRef, Sequence, SpiffeId,
@@ -25,8 +25,6 @@ use crate::{
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A batch holds at most so many events, as the contract says.
 const BATCH_EVENTS_MAX: usize = 1000;
-/// What an event may take beside its header and bytes in a record.
-const RECORD_MARGIN_BYTES: usize = 16 * 1024;
 
 /// The log on sled.
 #[derive(Debug)]

@@ -45,6 +45,8 @@ use crate::{
 
 /// A record takes at most so many bytes: a routing header and an event of 64 KiB each, a signature and an origin.
 pub const RECORD_BYTES_MAX: usize = 160 * 1024;
+/// What a record may take beside its header and bytes: its own numbers, and an origin with eight nodes passed.
+pub const RECORD_MARGIN_BYTES: usize = 16 * 1024;
 // The largest block stays below what sled keeps out of blobs, lz4's worst expansion and the fingerprint included.
 const _: () = assert!(
     block::RAW_BYTES_MAX + block::RAW_BYTES_MAX / 255 + 4096 < crate::storage::store::VALUE_BYTES_MAX,

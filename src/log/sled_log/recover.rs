@@ -92,6 +92,7 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     if replayed.torn_bytes > 0 {
         tracing::info!(bytes = replayed.torn_bytes, "dropped a commit that was never finished and never acknowledged");
     }
+    replayed.journal.sync().map_err(StorageError::io("cannot sync the journal"))?;
     // From here on the journal grows: what a clean stop noted is true no longer.
     watermark.clean = None;
     watermark_file.write(&watermark).map_err(StorageError::io("cannot write the watermark"))?;

@@ -265,6 +265,81 @@ async fn a_flipped_byte_in_the_journal_stops_the_start_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_flipped_byte_in_the_last_commit_after_a_kill_is_damage_and_no_torn_end() {
+    let case = Case::new();
+    let opened = case.open().unwrap();
+    append(&opened, 0..1).await;
+    append(&opened, 1..2).await;
+    let copy = case.directory.path().join("copy");
+    let data = case.options().data_dir;
+    std::fs::create_dir_all(copy.join("sled")).unwrap();
+    let options = LogOptions { data_dir: copy.clone(), ..case.options() };
+    // The mark that says so is written when the commit thread runs idle, right after the answer: looked for until it is there.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let frames = loop {
+        let journal = std::fs::read(data.join("journal.0")).unwrap();
+        let frames: Vec<usize> =
+            (0..journal.len() - 4).step_by(8).filter(|at| journal[*at..*at + 4] == *b"TLFR").collect();
+        if frames.len() == 3 || Instant::now() > deadline {
+            break frames;
+        }
+        tokio::task::yield_now().await;
+    };
+    // As after a kill: what the files hold while the log is open and idle.
+    for name in ["watermark", "epochs", "journal.0", "journal.1", "sled/db", "sled/conf"] {
+        std::fs::copy(data.join(name), copy.join(name)).unwrap();
+    }
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(copy.join("journal.0")).unwrap();
+    let at = frames[1] as u64 + 100;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    let refused = open(&options, Arc::new(SystemClock), |a, b| a == b).map(|opened| *opened.log.tail().borrow());
+    let refused = refused.expect_err("an acknowledged event was dropped as if it were a torn end").to_string();
+    assert!(refused.contains("journal"), "{refused}");
+    close(opened).await;
+}
+
+/// An event whose routing header takes about 56 KiB, which its revisions take over.
+fn event_with_large_header(number: u64) -> NewEvent {
+    let plain = event(number);
+    let mut header = crate::domain::HeaderRef::parse(&plain.header).unwrap().to_header().unwrap();
+    header.event_times_ns = (0..7_000).collect();
+    NewEvent { header: header.encode().into(), ..plain }
+}
+
+#[tokio::test]
+async fn revisions_that_grow_beyond_a_commit_are_refused_and_the_log_goes_on() {
+    let case = Case::new();
+    let failures = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = Arc::clone(&failures);
+    let fatal = FatalHook::call(move |reason| noted.lock().unwrap().push(reason.to_owned()));
+    let options = LogOptions { fatal, ..case.options() };
+    let opened = open(&options, Arc::new(SystemClock), |a, b| a == b).unwrap();
+    for number in 0..100 {
+        let verdicts = opened.log.append(batch(AppendMode::Each, vec![event_with_large_header(number)])).await.unwrap();
+        assert!(matches!(verdicts[0], Verdict::Stored(_)));
+    }
+    let of = |number: u64| Some(RevisionTerm { retract: false, event_id: event(number).event_id });
+    let revisions: Vec<NewEvent> = (0..100).map(|number| event_with(1_000 + number, 100, of(number))).collect();
+    let refused = opened.log.append(batch(AppendMode::AllOrNothing, revisions.clone())).await;
+    assert!(matches!(refused, Err(AppendError::BatchTooLarge { .. })), "{refused:?}");
+    assert_eq!(*opened.log.tail().borrow(), Sequence(100), "a refused batch left something behind");
+    // The same revisions in smaller batches are taken, which shows that the refused ones left no trace among the identities either.
+    for few in revisions.chunks(10) {
+        let verdicts = opened.log.append(batch(AppendMode::AllOrNothing, few.to_vec())).await.unwrap();
+        assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Stored(at) if !at.duplicate)), "{verdicts:?}");
+    }
+    // A revision whose event leaves no room for its predecessor's terms is refused by itself.
+    let revises = Some(RevisionTerm { retract: false, event_id: event_with(1_000, 0, None).event_id });
+    let large = event_with(2_000, RECORD_BYTES_MAX - 20 * 1024, revises);
+    let verdicts = opened.log.append(batch(AppendMode::Each, vec![large])).await.unwrap();
+    assert!(matches!(verdicts[0], Verdict::Refused(Refusal::RevisionTooLarge { .. })), "{verdicts:?}");
+    close(opened).await;
+    assert_eq!(*failures.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn damage_in_sled_is_reported_and_never_served() {
     let case = Case::new();
     let opened = case.open().unwrap();

@@ -67,6 +67,15 @@ impl Journal {
         Self { halves, epoch, active, offset, is_marked: false }
     }
 
+    /// Makes durable what a start has read back: after a kill a frame may stand in the kernel's memory alone, and nobody may be shown it
+    /// before a power cut could no longer take it.
+    ///
+    /// # Errors
+    /// The disk refused: the start must end.
+    pub fn sync(&self) -> io::Result<()> {
+        self.halves.iter().try_for_each(|half| durable::sync_data(half.file(), SyncReason::Acknowledge))
+    }
+
     /// The largest frame, its header included, that a half can hold.
     #[must_use]
     pub fn frame_bytes_max(&self) -> u64 {
