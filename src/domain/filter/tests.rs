@@ -235,3 +235,29 @@ fn coverage_is_told_field_by_field() {
         assert_eq!(compile(own).is_covered_by(&compile(wider)), covered, "{own} in {wider}");
     }
 }
+
+#[test]
+fn a_caller_without_a_name_is_nobody() {
+    let filter =
+        Filter::compile(&spec("parties = [{ participant = '$caller', role = 'carrier' }]"), true).expect("good");
+    let bytes = header().encode();
+    let header = HeaderRef::parse(&bytes).expect("a good header");
+    let context = MatchContext { accepted_time_ns: 0, origin_node: NODE, caller: "", bindings: &NoBindings };
+    assert!(!filter.matches(&header, &context), "the event names a carrier by its code, and nobody's participant");
+}
+
+#[test]
+fn a_range_of_times_is_looked_up_by_its_days_while_they_are_few() {
+    let days = |from: &str, to: &str| {
+        let filter = Filter::compile(
+            &spec(&format!("event_time = {{ start_time = '{from}T00:00:00Z', end_time = '{to}T00:00:00Z' }}")),
+            false,
+        )
+        .expect("a good filter");
+        let plan = filter.term_plan(&SpiffeId::parse(CUSTOMS).expect("a good name"));
+        plan.first().map_or(0, Vec::len)
+    };
+    assert_eq!(days("2026-01-01", "2026-01-02"), 1, "the end is exclusive");
+    assert_eq!(days("2026-01-01", "2026-02-10"), 40);
+    assert_eq!(days("2026-01-01", "2026-02-11"), 0, "beyond that looking up costs more than it saves");
+}

@@ -199,3 +199,15 @@ fn a_named_audience_names_by_prefix() {
     assert!(audience.names("spiffe://customs.gov.pk/agency/karachi"));
     assert!(!audience.names("spiffe://port.example/terminal/south"));
 }
+
+#[test]
+fn texts_that_end_inside_a_character_are_refused() {
+    let mut header = example();
+    header.subjects[0].value = "é1".into();
+    let mut bytes = header.encode();
+    // The lengths of the value and of the date stand three bytes apart: one byte moved from one to the other splits the é.
+    let value_at = bytes.windows(5).position(|entry| entry == [1, 1, 3, 0, 0]).expect("the subject's entry") + 2;
+    assert!(HeaderRef::parse(&bytes).is_ok());
+    (bytes[value_at], bytes[value_at + 1]) = (1, 2);
+    assert!(HeaderRef::parse(&bytes).is_err());
+}
