@@ -174,3 +174,26 @@ async fn more_subjects_than_an_answer_gathers_are_said_not_cut_off() {
     let found = timeline(&node, &everything, &voyage.bill_subject(), 1).await;
     assert_eq!(found.err(), Some(GatherError::TooManySubjects));
 }
+
+#[tokio::test]
+async fn an_issuer_tells_equal_numbers_apart_and_none_fits_any() {
+    let node = TestNode::start();
+    let voyage = Voyage::new(1, NOW_NS);
+    let issued = |issuer: &str, hours: i64| {
+        let bill = proto::Subject { issuer: issuer.into(), ..voyage.bill_subject() };
+        let document = proto::Document { step: proto::DocumentStep::Issued.into(), ..proto::Document::default() };
+        events::event(CARRIER, NOW_NS + hours * HOUR_NS, vec![bill], Body::Document(document)).with_id()
+    };
+    let (maersk, msc) = (issued("MAEU", 2), issued("MSCU", 3));
+    node.store(&[maersk.clone(), msc.clone()]).await;
+    let everything = reads_all(BROKER);
+    let of = |issuer: &str| proto::Subject { issuer: issuer.into(), ..voyage.bill_subject() };
+    for (issuer, expected) in [("MAEU", vec![&maersk]), ("MSCU", vec![&msc]), ("", vec![&maersk, &msc])] {
+        let found = timeline(&node, &everything, &of(issuer), 1).await.expect("a timeline");
+        assert_eq!(ids(&found), named(expected), "{issuer:?}");
+    }
+    // The bill of one carrier is tied to a container; the other's of the same number is not drawn in with it.
+    node.store(&[voyage.attached()]).await;
+    let found = timeline(&node, &everything, &voyage.container_subject(), 1).await.expect("a timeline");
+    assert_eq!(ids(&found), named([&voyage.attached(), &maersk]));
+}
