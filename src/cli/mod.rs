@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod backup;
 pub mod config;
 pub mod connect;
+pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod exit;
@@ -20,6 +21,7 @@ pub mod json;
 pub mod operate;
 pub mod pki;
 pub mod publish;
+pub mod restore;
 pub mod serve;
 pub mod settings;
 pub mod shell;
@@ -68,6 +70,10 @@ pub enum Command {
     Pki(pki::PkiCommand),
     /// Copy a running node's log into a file.
     Backup(backup::BackupArguments),
+    /// Make a data directory from a backup.
+    Restore(restore::RestoreArguments),
+    /// Run a whole exchange on this machine: a node, a terminal, customs, and a voyage.
+    Demo(demo::DemoArguments),
     /// Print a script that completes commands in a shell.
     Completions(shell::CompletionsArguments),
     /// Print the manual, or write its pages.
@@ -96,6 +102,8 @@ impl Cli {
             Command::Views(command) => block_on(operate::run_views(&command)),
             Command::Pki(command) => pki::run(&command, &mut io::stdout().lock()),
             Command::Backup(arguments) => block_on(backup::run(&arguments)),
+            Command::Restore(arguments) => restore::run(&arguments, &mut io::stdout().lock()),
+            Command::Demo(arguments) => block_on(demo::run(&arguments)),
             Command::Completions(arguments) => shell::run_completions(&arguments, &mut io::stdout().lock()),
             Command::Man(arguments) => shell::run_man(&arguments, &mut io::stdout().lock()),
             Command::Doctor(arguments) => block_on(doctor::run(&arguments)),

@@ -85,11 +85,21 @@ pub fn short_id(id: &str) -> &str {
 /// A subject as people write it: `MSKU9070323`, or with its issuer `PK:KAPR-HC-1234`.
 #[must_use]
 pub fn subject(subject: &proto::Subject) -> String {
-    let kind = word("IdentifierKind", subject.kind).replace('_', " ");
+    let kind = kind_words(subject.kind);
     match subject.issuer.as_str() {
         "" => format!("{kind} {}", subject.value),
         issuer => format!("{kind} {issuer}:{}", subject.value),
     }
+}
+
+/// The kind of an identifier in words, with its abbreviations as people write them: `vessel IMO`.
+fn kind_words(kind: i32) -> String {
+    const ABBREVIATIONS: [&str; 11] = ["imo", "mmsi", "eni", "ucr", "lrn", "mrn", "sscc", "gs1", "uri", "vin", "uld"];
+    let code = word("IdentifierKind", kind);
+    let words = code
+        .split('_')
+        .map(|part| if ABBREVIATIONS.contains(&part) { part.to_ascii_uppercase() } else { part.to_owned() });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What a person wants to see of an event at a glance.

@@ -1,5 +1,7 @@
 //! Whole nodes over real connections, in one test binary, one module a subject.
 
+mod cli;
+mod demo;
 mod events;
 mod harness;
 mod node;

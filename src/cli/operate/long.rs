@@ -87,7 +87,7 @@ pub async fn run_log(command: &LogCommand) -> Result<(), Failure> {
         terminal.flush()?;
         return match problems.len() {
             0 => Ok(()),
-            count => Err(Failure::new(ExitCode::Storage, format!("the log has {count} problems"))),
+            count => Err(Failure::new(ExitCode::Storage, format!("the log is damaged; problems found: {count}"))),
         };
     }
     Err(Failure::new(ExitCode::Unavailable, "the node ended the verification before it was done"))

@@ -214,7 +214,7 @@ fn keeps_the_rules(prepared: Prepared, publisher: &SpiffeId) -> Result<(), Strin
             let field = violation.field.strip_prefix("event.").unwrap_or(&violation.field);
             format!("\n  {field}: {}", violation.description)
         });
-        format!("breaks {} rules{}", violations.len(), lines.collect::<String>())
+        format!("breaks the rules:{}", lines.collect::<String>())
     })?;
     if parsed.publisher != *publisher {
         return Err(format!("publisher: {} is not who our certificate says we are, {publisher}", parsed.publisher));
@@ -229,16 +229,12 @@ fn verdict(report: &Report) -> Result<(), Failure> {
 
 fn resume_advice(report: &Report, unanswered: usize) {
     if unanswered > 0 {
-        note(&format!(
-            "{unanswered} events were sent or about to be, without an answer: they may or may not be stored"
-        ));
+        note(&format!("without an answer, so stored or not: {unanswered}"));
     }
-    if report.counts.fresh_ids > 0 {
-        note(&format!(
-            "{} events had no eventId and got a fresh one: running this again would publish them again. Use --derive-ids for input like this",
-            report.counts.fresh_ids
-        ));
-    } else {
-        note("run the same command again to go on: what is stored already is not stored twice");
+    match report.counts.fresh_ids {
+        0 => note("run the same command again to go on: what is stored already is not stored twice"),
+        count => note(&format!(
+            "events without an eventId that got a fresh one: {count}. Running this again would publish them again; --derive-ids prevents it"
+        )),
     }
 }

@@ -146,7 +146,7 @@ impl Report {
         self.progress.finish_and_clear();
         self.terminal.flush()?;
         note(&format!(
-            "nothing was published: {} events are well formed, {} are not",
+            "nothing was published: events that keep the rules: {}, that do not: {}",
             self.counts.stored, self.counts.refused
         ));
         Ok(())

@@ -267,13 +267,13 @@ pub fn event_line(terminal: &Terminal, event: &RecordedEvent) -> String {
         Some(("inspection" | "hold", _) | (_, "documents_required" | "payment_required")) => Style::Warning,
         _ => Style::Plain,
     };
-    let kind = format!("{:<24}", printable(&glance.kind));
+    let kind = format!("{:<21}", printable(&glance.kind));
     let remarks = [glance.classifier, glance.remark].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
     let remark = if remarks.is_empty() { String::new() } else { format!("  {}", remarks.join(", ")) };
     let line = [
         terminal.style(Style::Dim, &glance.event_time).into_owned(),
         terminal.style(style, &kind).into_owned(),
-        terminal.style(Style::Name, &printable(&format!("{:<24}", glance.subject))).into_owned(),
+        terminal.style(Style::Name, &printable(&format!("{:<30}", glance.subject))).into_owned(),
         format!("{:<11}", printable(&glance.place)),
         format!("{}{}", terminal.style(Style::Dim, &printable(&glance.publisher)), printable(&remark)),
     ];
