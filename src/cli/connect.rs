@@ -1,13 +1,16 @@
 //! Connects to a node as a client: mutual TLS 1.3 over our own connector, because the node's name is a SPIFFE ID, which stock verifiers
 //! do not check. It never falls back to plaintext, to the system's roots or to an unchecked name.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, io::Cursor, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::{
+    io::{AsyncReadExt, Chain, Join, ReadHalf, WriteHalf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::domain::SpiffeId;
@@ -22,6 +25,8 @@ pub use tls::{CredentialsUnusable, client_config_with, uri_names_of};
 
 /// How long one TCP connection or one TLS handshake may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Enough for a node's first frames; what comes after them is read by HTTP/2 itself.
+const FIRST_BYTES_MAX: usize = 1024;
 /// How often an idle connection is probed, so that a dead node is noticed while a stream is quiet.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a probe may stay unanswered.
@@ -101,10 +106,8 @@ pub enum ConnectError {
     },
 }
 
-/// Opens a connection and waits until TLS is established. The channel reconnects by itself when it is used after a loss.
-///
-/// In TLS 1.3 the node judges our certificate after our side of the handshake is done: that refusal comes with the first call, and
-/// [`handshake_refused`] finds it there.
+/// Opens a connection and waits until the node has taken us. The channel reconnects by itself when it is used after a loss; where the node
+/// refuses our certificate then, [`handshake_refused`] finds the reason in the call's status.
 ///
 /// # Errors
 /// The credentials are unusable, or the node cannot be reached or is not the expected one.
@@ -143,8 +146,8 @@ fn endpoint(address: &NodeAddress) -> Endpoint {
         .expect("the program's name and version are a valid header value")
 }
 
-/// The TLS stream as tonic takes it.
-type TlsIo = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>;
+/// The TLS stream as tonic takes it: what was read ahead, then the rest.
+type TlsIo = TokioIo<Join<Chain<Cursor<Vec<u8>>, ReadHalf<TlsStream<TcpStream>>>, WriteHalf<TlsStream<TcpStream>>>>;
 
 /// What a connection attempt fails with; tonic keeps it in its error's chain of sources.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -176,7 +179,21 @@ async fn open_tls(options: Arc<ConnectOptions>) -> Result<TlsIo, BoxError> {
     let server_name = ServerName::try_from(host.to_owned())?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(server_name, tcp);
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, handshake).await.map_err(|_| explain::NoAnswer::Tls)??;
-    Ok(TokioIo::new(stream))
+    let taken = tokio::time::timeout(CONNECT_TIMEOUT, until_taken(stream)).await;
+    taken.map_err(|_| explain::NoAnswer::Http)?
+}
+
+/// Waits for the first bytes from the node. In TLS 1.3 it judges our certificate only after our side of the handshake is done, and a
+/// request that is under way by then would lose the reason in the rush; a node that takes us begins HTTP/2 at once with its settings.
+async fn until_taken(mut stream: TlsStream<TcpStream>) -> Result<TlsIo, BoxError> {
+    let mut first = vec![0; FIRST_BYTES_MAX];
+    let length = stream.read(&mut first).await?;
+    if length == 0 {
+        return Err(explain::ClosedAtOnce.into());
+    }
+    first.truncate(length);
+    let (reader, writer) = tokio::io::split(stream);
+    Ok(TokioIo::new(tokio::io::join(Cursor::new(first).chain(reader), writer)))
 }
 
 impl fmt::Display for NodeAddress {

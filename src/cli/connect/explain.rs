@@ -18,7 +18,17 @@ pub enum NoAnswer {
         "something accepts connections there, but did not answer the TLS handshake within 5 s; is it a Tradelane node?"
     )]
     Tls,
+    /// The begin of HTTP/2.
+    #[error("the TLS handshake is done, but the other side did not begin HTTP/2 within 5 s; is it a Tradelane node?")]
+    Http,
 }
+
+/// The other side took our part of the handshake and closed the connection without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the node closed the connection right after the handshake; its log says why (too many connections, or our certificate)"
+)]
+pub struct ClosedAtOnce;
 
 /// Words for the deepest known cause in an error's chain of sources.
 #[must_use]
@@ -78,6 +88,9 @@ fn explain_one(cause: &(dyn StdError + 'static)) -> Option<String> {
         return Some(error.to_string());
     }
     if let Some(error) = cause.downcast_ref::<NoAnswer>() {
+        return Some(error.to_string());
+    }
+    if let Some(error) = cause.downcast_ref::<ClosedAtOnce>() {
         return Some(error.to_string());
     }
     let error = cause.downcast_ref::<io::Error>()?;

@@ -118,19 +118,15 @@ async fn another_node_is_refused_and_the_message_says_why() {
 }
 
 #[tokio::test]
-async fn our_certificate_refused_shows_with_the_first_call() {
+async fn our_certificate_refused_shows_when_connecting_every_time() {
     let (ca, stranger) = (authority("exchange"), authority("stranger"));
     let client = leaf(&stranger, "spiffe://exchange.gov.pk/customs", "unused");
     let address = serve(&leaf(&ca, NODE, "node.test"), &ca).await;
-    let told = match connect(&options(address, &ca, &client, id(NODE))).await {
-        Err(error) => error.to_string(),
-        Ok(channel) => {
-            let request = HealthCheckRequest { service: String::new() };
-            let status = HealthClient::new(channel).check(request).await.unwrap_err();
-            handshake_refused(&status).unwrap_or_else(|| format!("{status:?}"))
-        }
-    };
-    assert!(told.contains("refused our certificate"), "{told}");
+    // The node's word races with whatever the client would do next, so one round would prove little.
+    for _ in 0..20 {
+        let error = connect(&options(address.clone(), &ca, &client, id(NODE))).await.unwrap_err().to_string();
+        assert!(error.contains("none of its trust bundles holds the authority that signed it"), "{error}");
+    }
 }
 
 #[tokio::test]
