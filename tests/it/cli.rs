@@ -156,7 +156,15 @@ async fn what_is_stored_is_found_and_shown() {
     port.runs(&["publish", &port.file("events.json", &format!("[{}]", discharges(3, None).join(",\n")))]).await;
     let container = container_number(2);
 
-    let list = customs.runs(&["events", "list", "--type", "handling.discharged", "--country", "CL", "-n", "2"]).await;
+    // Who published reads her own writes at once; another's view may be a moment behind.
+    let asked = ["events", "list", "--type", "handling.discharged", "--country", "CL", "-n", "2"];
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let list = loop {
+        let list = customs.runs(&asked).await;
+        if list.out.contains(&container_number(3)) || std::time::Instant::now() > deadline {
+            break list;
+        }
+    };
     assert_eq!(list.out.lines().count(), 3, "{} {}", list.out, list.err);
     assert!(list.out.starts_with("TIME") && list.out.contains(&container_number(3)), "{}", list.out);
 
