@@ -69,3 +69,55 @@ async fn a_damaged_record_ends_the_view_and_its_answers() {
     assert!(view.wait_until(Sequence::ZERO).await.is_err(), "a stopped view must not answer with what it had");
     assert_eq!(view.rebuild().err(), Some(RebuildRefused::Stopped));
 }
+
+/// A view that takes in nothing until it is let.
+struct Gated(tokio::sync::Semaphore);
+
+impl View for Gated {
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+
+    fn terms(&self) -> Option<Arc<TermPlan>> {
+        None
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<Sequence, LogError>> {
+        Box::pin(async { Ok(Sequence::ZERO) })
+    }
+
+    fn apply<'a>(&'a self, _: &'a Chunk) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(async {
+            self.0.acquire().await.expect("never closed").forget();
+            Ok(())
+        })
+    }
+
+    fn open_next(&self) -> BoxFuture<'_, Result<Arc<dyn View>, LogError>> {
+        Box::pin(async { Err(LogError::Storage("no room".to_owned())) })
+    }
+
+    fn replace_by_next(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loaded_view_does_not_answer_before_it_is_where_the_log_ended_at_start() {
+    let node = TestNode::start();
+    let last = *node.store(&Voyage::new(1, NOW_NS).events()).await.last().expect("events were stored");
+    let gated = Arc::new(Gated(tokio::sync::Semaphore::new(0)));
+    let (runner, handle) = Runner::new(Arc::clone(&gated) as _, Arc::clone(&node.log) as _);
+    let stop = CancellationToken::new();
+    tokio::spawn(runner.run(stop.clone()));
+    let behind = handle.wait_until(Sequence::ZERO).await.expect_err("it has applied nothing yet");
+    assert_eq!((behind.applied, behind.needed), (Sequence::ZERO, last));
+    gated.0.add_permits(100);
+    assert_eq!(handle.wait_until(Sequence::ZERO).await, Ok(last));
+    // A rebuild that cannot begin leaves the view as it is, and says why.
+    let mut rebuild = handle.rebuild().expect("none is under way");
+    let failed = rebuild.wait_for(|now| now.failure.is_some()).await.expect("the view runs").clone();
+    assert_eq!((failed.done, failed.failure.as_deref()), (false, Some("storage failed: no room")));
+    assert_eq!(handle.wait_until(last).await, Ok(last));
+    stop.cancel();
+}

@@ -196,4 +196,11 @@ async fn an_issuer_tells_equal_numbers_apart_and_none_fits_any() {
     node.store(&[voyage.attached()]).await;
     let found = timeline(&node, &everything, &voyage.container_subject(), 1).await.expect("a timeline");
     assert_eq!(ids(&found), named([&voyage.attached(), &maersk]));
+    // Corrected to the other carrier, it is of that one's history alone, though its stored header names both.
+    let moved = maersk.corrected(|event| event.subjects[0].issuer = "MSCU".into());
+    node.store(std::slice::from_ref(&moved)).await;
+    let found = timeline(&node, &everything, &of("MAEU"), 0).await.expect("a timeline");
+    assert!(!ids(&found).contains(&moved.event_id));
+    let found = timeline(&node, &everything, &of("MSCU"), 0).await.expect("a timeline");
+    assert!(ids(&found).contains(&moved.event_id) && !ids(&found).contains(&maersk.event_id));
 }
