@@ -5,3 +5,4 @@ mod demo;
 mod events;
 mod harness;
 mod node;
+mod query;
