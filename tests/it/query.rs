@@ -133,15 +133,12 @@ async fn who_published_finds_it_at_once_and_others_only_what_is_theirs() {
 async fn what_was_stored_is_found_after_a_restart_and_after_a_rebuild() {
     let harness = Harness::start_with(POLICY, |_| {}).await;
     let (_, mut events) = voyage(1);
-    let bound = |event: &mut Event| {
-        if let Some(proto::event::Body::Association(association)) = &mut event.body {
-            association.parties[0].participant = CUSTOMS.into();
-        }
-    };
-    bound(&mut events[1]);
-    events[1] = events[1].clone().with_id();
+    if let Some(proto::event::Body::Association(association)) = &mut events[1].body {
+        association.parties[0].participant = CUSTOMS.into();
+    }
+    events[1] = std::mem::take(&mut events[1]).with_id();
     let positions = publish(&mut harness.events(&harness.port).await, &events).await;
-    let harness = harness.stop().await.start_again().await;
+    let harness = Box::pin(harness.stop().await.start_again()).await;
     let request = proto::ListEventsRequest { order: ListOrder::OldestFirst.into(), page_size: 4, ..Default::default() };
     let seen_by_port = list_all(&mut harness.events(&harness.port).await, request.clone()).await;
     assert_eq!(seen_by_port, events.iter().map(|event| event.event_id.clone()).collect::<Vec<_>>());
