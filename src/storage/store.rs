@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -26,6 +27,12 @@ pub const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
 pub const VALUE_BYTES_MAX: usize = 208 * 1024;
 /// At most so much is written before it is synced: sled reuses a segment as soon as its successor was flushed, synced or not.
 pub const SLICE_BYTES_MAX: usize = 1024 * 1024;
+/// How long sled's threads may take to let go of a database that this process has closed.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often the lock is asked for meanwhile.
+const LOCK_WAIT_STEP: Duration = Duration::from_millis(5);
+/// What sled 0.34.7 says where its lock is held (config.rs, `try_lock`); it gives the error no kind of its own.
+const LOCK_REFUSED: &str = "could not acquire lock";
 /// sled's own cache. Small, since decoded blocks are cached above, and sled passes the number anyway while it scans.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -65,7 +72,7 @@ impl Store {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
         // On some damaged files sled panics where it should answer: that is damage as well.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| open_unlocked(&config)));
         let advice = "move the directory aside and restore this node from a backup";
         let tree = match opened {
             Ok(Ok(tree)) => tree,
@@ -168,6 +175,20 @@ impl Writer {
             .map_err(StorageError::io(format!("cannot sync {}", self.store.directory.join("db").display())))?;
         self.unsynced_bytes = 0;
         Ok(())
+    }
+}
+
+/// Opens, and waits where sled's own lock is still held: its threads let go of it a moment after the last handle was dropped. Whoever opens
+/// holds the lock of the data directory, so that no other process can be meant.
+fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains(LOCK_REFUSED) && Instant::now() < deadline => {
+                std::thread::sleep(LOCK_WAIT_STEP);
+            }
+            answer => return answer,
+        }
     }
 }
 
