@@ -252,9 +252,8 @@ fn skip_tail(text: &str) -> usize {
     for (at, character) in text.char_indices() {
         match character {
             '{' => depth += 1,
-            '}' if depth == 0 => return at,
+            '}' | ',' | ';' | '(' | ')' | '<' | '>' if depth == 0 => return at,
             '}' => depth -= 1,
-            ',' | ';' | '(' | ')' | '<' | '>' if depth == 0 => return at,
             _ => {}
         }
     }

@@ -122,15 +122,6 @@ pub async fn connect(options: &ConnectOptions) -> Result<Channel, ConnectError> 
     })
 }
 
-/// A channel that connects when it is first used and again after each loss.
-///
-/// # Errors
-/// The credentials are unusable.
-pub fn connect_lazily(options: &ConnectOptions) -> Result<Channel, CredentialsUnusable> {
-    tls::client_config(options)?;
-    Ok(endpoint(&options.address).connect_with_connector_lazy(connector(options.clone())))
-}
-
 fn endpoint(address: &NodeAddress) -> Endpoint {
     let uri = Uri::builder()
         .scheme("https")

@@ -7,17 +7,17 @@ use std::fmt;
 pub enum ExitCode {
     /// A failure that no other code describes.
     Failure = 1,
-    /// Wrong use of the command line (EX_USAGE).
+    /// Wrong use of the command line (`EX_USAGE`).
     Usage = 64,
-    /// Input that is wrong (EX_DATAERR).
+    /// Input that is wrong (`EX_DATAERR`).
     Data = 65,
-    /// The node cannot be reached, or is about to stop (EX_UNAVAILABLE).
+    /// The node cannot be reached, or is about to stop (`EX_UNAVAILABLE`).
     Unavailable = 69,
-    /// Storage failed or is damaged (EX_IOERR).
+    /// Storage failed or is damaged (`EX_IOERR`).
     Storage = 74,
-    /// The caller may not do this (EX_NOPERM).
+    /// The caller may not do this (`EX_NOPERM`).
     NotPermitted = 77,
-    /// Something that the operator set up is wrong: settings, certificates, policy, port (EX_CONFIG).
+    /// Something that the operator set up is wrong: settings, certificates, policy, port (`EX_CONFIG`).
     Configuration = 78,
 }
 

@@ -311,14 +311,3 @@ pub static BODIES: [BodyCodes; 9] = [
 pub fn body_named(name: &str) -> Option<&'static BodyCodes> {
     BODIES.iter().find(|body| body.name == name)
 }
-
-/// How a filter writes a type: `handling`, or `handling.discharged`; an unknown number is written as a number.
-#[must_use]
-pub fn type_name(body: u8, step: u8) -> String {
-    let Some(known) = BODIES.iter().find(|known| known.number == body) else { return format!("{body}.{step}") };
-    match (step, known.steps.and_then(|steps| steps.name(step))) {
-        (0, _) => known.name.to_owned(),
-        (_, Some(step)) => format!("{}.{step}", known.name),
-        (_, None) => format!("{}.{step}", known.name),
-    }
-}

@@ -10,7 +10,6 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -62,7 +61,6 @@ struct Inner {
     clock: Arc<dyn Clock>,
     next_id: AtomicU64,
     state: Mutex<State>,
-    live_count: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -85,13 +83,7 @@ impl Connections {
     /// None yet.
     #[must_use]
     pub fn new(limits: ConnectionLimits, clock: Arc<dyn Clock>) -> Self {
-        let inner = Inner {
-            limits,
-            clock,
-            next_id: AtomicU64::new(1),
-            state: Mutex::default(),
-            live_count: watch::Sender::new(0),
-        };
+        let inner = Inner { limits, clock, next_id: AtomicU64::new(1), state: Mutex::default() };
         Self(Arc::new(inner))
     }
 
@@ -126,12 +118,6 @@ impl Connections {
     #[must_use]
     pub fn live_count(&self) -> usize {
         self.state().live.len()
-    }
-
-    /// Watches how many are live: a stop waits for none.
-    #[must_use]
-    pub fn watch_live_count(&self) -> watch::Receiver<usize> {
-        self.0.live_count.subscribe()
     }
 
     /// Ends the connections for which the predicate has a reason: their streams end with it, and after a short grace their sockets are
@@ -170,9 +156,8 @@ impl Connections {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish_count(&self, count: usize) {
+    fn publish_count(count: usize) {
         metrics::gauge!(telemetry::CONNECTIONS).set(count as f64);
-        self.0.live_count.send_replace(count);
     }
 }
 
@@ -196,7 +181,7 @@ impl Place {
             state.live.insert(connection_id, ConnectionInfo { caller: caller.clone(), connect_time_ns, peer });
             state.live.len()
         };
-        self.connections.publish_count(count);
+        Connections::publish_count(count);
         caller
     }
 }
@@ -230,7 +215,7 @@ impl Drop for Place {
             })
         };
         if let Some(count) = count {
-            self.connections.publish_count(count);
+            Connections::publish_count(count);
         }
     }
 }

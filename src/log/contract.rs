@@ -203,7 +203,7 @@ pub trait EventLog: Send + Sync + 'static {
     fn append(&self, batch: AppendBatch) -> BoxFuture<'static, Result<Vec<Verdict>, AppendError>>;
 
     /// Reads the next stretch after a place: at least one event where there is one up to the tail, at most about `bytes_max` bytes.
-    /// `None` where nothing is after it yet. With `terms` (any-of lists, ORed: see [`crate::domain::filter::TermPlan`]) blocks whose
+    /// `None` where nothing is after it yet. With `terms` (any-of lists, `ORed`: see [`crate::domain::filter::TermPlan`]) blocks whose
     /// fingerprint rules out every match are skipped; records that do not match may still be returned.
     fn read(
         &self,

@@ -1,4 +1,4 @@
-//! Stopping in order: say NOT_SERVING, refuse new calls, let streams end with their resume point, end the rest, close the log. It never
+//! Stopping in order: say `NOT_SERVING`, refuse new calls, let streams end with their resume point, end the rest, close the log. It never
 //! takes longer than it may.
 
 use tokio::time::{Instant, timeout_at};

@@ -6,7 +6,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -204,9 +203,6 @@ fn remove_unfinished_snapshots(directory: &Path) -> std::io::Result<()> {
     }
     Ok(())
 }
-
-/// Shared by those that read.
-pub type SharedStore = Arc<Store>;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! A node as its operator meets it: who gets in, what NodeService says, probes, reload, and how it stops.
+//! A node as its operator meets it: who gets in, what `NodeService` says, probes, reload, and how it stops.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

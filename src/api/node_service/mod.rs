@@ -1,4 +1,4 @@
-//! NodeService, for the operator of a node: what it is, what it does, whom it trusts and why it refuses. Every administrative change is
+//! `NodeService`, for the operator of a node: what it is, what it does, whom it trusts and why it refuses. Every administrative change is
 //! written to the audit log. It never shows what an event says.
 
 mod access;
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// What NodeService answers from.
+/// What `NodeService` answers from.
 pub struct NodeParts {
     /// Trust, grants, connections, audit log.
     pub identity: Identity,

@@ -1,4 +1,4 @@
-//! Who is connected and who was seen: ListConnections and ListParticipants. It never ends a connection.
+//! Who is connected and who was seen: `ListConnections` and `ListParticipants`. It never ends a connection.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the node is: GetNode. It never waits for anything but the file system.
+//! What the node is: `GetNode`. It never waits for anything but the file system.
 
 use super::{NodeApi, timestamp};
 use crate::{

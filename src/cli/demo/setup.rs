@@ -168,14 +168,16 @@ impl Pki {
         let id = known(NODE);
         let mut domain = self.domain(&id)?;
         let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let issued = domain.issue_node(&id, &hosts, self.now_ns, CERTIFICATE_LIFE_NS).map_err(pki_failure)?;
+        let issued =
+            domain.issue_node(&id, &hosts, self.now_ns, CERTIFICATE_LIFE_NS).map_err(|error| pki_failure(&error))?;
         Ok(NodeFiles { certificate: issued.certificate_file, key: issued.key_file, authority: domain.bundle_file() })
     }
 
     fn member(&self, name: &'static str, id: &str, profile_file: PathBuf) -> Result<Member, Failure> {
         let id = known(id);
         let mut domain = self.domain(&id)?;
-        let issued = domain.issue_participant(&id, self.now_ns, CERTIFICATE_LIFE_NS).map_err(pki_failure)?;
+        let issued =
+            domain.issue_participant(&id, self.now_ns, CERTIFICATE_LIFE_NS).map_err(|error| pki_failure(&error))?;
         Ok(Member { name, certificate_file: issued.certificate_file, key_file: issued.key_file, profile_file })
     }
 
@@ -183,8 +185,10 @@ impl Pki {
     fn domain(&self, id: &SpiffeId) -> Result<DevPki, Failure> {
         let domain = id.trust_domain().parse().expect("a SPIFFE ID has a trust domain");
         match DevPki::open(&self.root, &domain) {
-            Err(PkiError::Missing(_)) => DevPki::create(&self.root, &domain, self.now_ns).map_err(pki_failure),
-            opened => opened.map_err(pki_failure),
+            Err(PkiError::Missing(_)) => {
+                DevPki::create(&self.root, &domain, self.now_ns).map_err(|error| pki_failure(&error))
+            }
+            opened => opened.map_err(|error| pki_failure(&error)),
         }
     }
 }
@@ -193,7 +197,7 @@ fn known(id: &str) -> SpiffeId {
     SpiffeId::parse(id).expect("the demonstration's names are well formed")
 }
 
-fn pki_failure(error: PkiError) -> Failure {
+fn pki_failure(error: &PkiError) -> Failure {
     use std::error::Error as _;
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     Failure::new(ExitCode::Storage, format!("cannot make the demonstration's certificates: {error}{cause}"))

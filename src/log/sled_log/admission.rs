@@ -5,7 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{RECORD_BYTES_MAX, RECORD_MARGIN_BYTES, codec, shared::Shared};
+use super::{
+    RECORD_BYTES_MAX, RECORD_MARGIN_BYTES, codec,
+    meant::{self, header_of},
+    shared::Shared,
+};
 use crate::{
     domain::{
         EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId,
@@ -126,13 +130,13 @@ impl<'a> Admission<'a> {
             });
         }
         let sequence = Sequence(self.next.get() + self.records.len() as u64);
-        let own = read_header(&event.header)?;
+        let own = header_of(&event.header)?;
         let mut header = event.header.clone();
         let mut entries = vec![(identity, sequence)];
         if let Some(revises) = own.revises() {
             match self.predecessor(&event.publisher, revises.event_id)? {
                 Ok(predecessor) => {
-                    let union = owned(&own)?.revising(&owned(&read_header(&predecessor)?)?).encode();
+                    let union = owned(&own)?.revising(&owned(&header_of(&predecessor)?)?).encode();
                     let room = RECORD_BYTES_MAX - RECORD_MARGIN_BYTES - event.signed.len();
                     let (bytes, bytes_max) = (union.len(), HEADER_BYTES_MAX.min(room));
                     if bytes > bytes_max {
@@ -172,7 +176,7 @@ impl<'a> Admission<'a> {
         // A chain cannot run in a circle: a revision is only ever resolved to an event that was stored before it.
         while let Some(next) = self.revision(publisher, head)? {
             retracted = retracts(&next)?;
-            head = read_header(&next.header)?.event_id();
+            head = header_of(&next.header)?.event_id();
         }
         Ok(match (retracted, head == event_id) {
             (true, _) => Err(Refusal::AlreadyRetracted { by: head }),
@@ -184,8 +188,7 @@ impl<'a> Admission<'a> {
     fn find(&self, term: TermHash, publisher: &SpiffeId, event_id: EventId) -> Result<Option<Record>, StorageError> {
         for sequence in self.places(term)? {
             let record = self.record(sequence)?;
-            let header = read_header(&record.header)?;
-            if header.publisher() == publisher.as_str() && header.event_id() == event_id {
+            if meant::is_event(&record, publisher, event_id)? {
                 return Ok(Some(record));
             }
         }
@@ -196,9 +199,8 @@ impl<'a> Admission<'a> {
     fn revision(&self, publisher: &SpiffeId, event_id: EventId) -> Result<Option<Record>, StorageError> {
         for sequence in self.places(revises_term(publisher.as_str(), &event_id))? {
             let record = self.record(sequence)?;
-            let header = read_header(&record.header)?;
-            let revises = header.revises().is_some_and(|revises| revises.event_id == event_id);
-            if revises && header.publisher() == publisher.as_str() && !header.revision_unresolved() {
+            let resolved = !header_of(&record.header)?.revision_unresolved();
+            if resolved && meant::revises(&record, publisher, event_id)? {
                 return Ok(Some(record));
             }
         }
@@ -224,11 +226,7 @@ impl<'a> Admission<'a> {
 }
 
 fn retracts(record: &Record) -> Result<bool, StorageError> {
-    Ok(read_header(&record.header)?.revises().is_some_and(|revises| revises.retract))
-}
-
-fn read_header(bytes: &[u8]) -> Result<HeaderRef<'_>, StorageError> {
-    HeaderRef::parse(bytes).map_err(|fault| StorageError::Damaged(fault.to_string()))
+    Ok(header_of(&record.header)?.revises().is_some_and(|revises| revises.retract))
 }
 
 fn owned(header: &HeaderRef<'_>) -> Result<RoutingHeader, StorageError> {

@@ -10,10 +10,10 @@ use std::sync::{
 use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::{oneshot, watch};
 
-use super::{RECORD_BYTES_MAX, RECORD_MARGIN_BYTES, committer::Waiting, shared::Shared};
+use super::{RECORD_BYTES_MAX, RECORD_MARGIN_BYTES, committer::Waiting, meant, shared::Shared};
 use crate::{
     domain::{
-        EventId, HeaderRef, Sequence, SpiffeId,
+        EventId, Sequence, SpiffeId,
         filter::TermPlan,
         header::{identity_term, revises_term},
     },
@@ -154,7 +154,7 @@ impl EventLog for SledLog {
             let end = shared.last().next();
             for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
                 if let Some(record) = shared.record(sequence)?
-                    && is_identity(&record, &publisher, event_id)?
+                    && meant::is_event(&record, &publisher, event_id)?
                 {
                     return Ok(Some(record));
                 }
@@ -174,7 +174,7 @@ impl EventLog for SledLog {
             let mut found = Vec::new();
             for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
                 if let Some(record) = shared.record(sequence)?
-                    && revises(&record, &publisher, event_id)?
+                    && meant::revises(&record, &publisher, event_id)?
                 {
                     found.push(sequence);
                 }
@@ -198,15 +198,4 @@ impl EventLog for SledLog {
     fn epochs(&self) -> Arc<[EpochFacts]> {
         Arc::clone(&self.shared.epochs)
     }
-}
-
-fn is_identity(record: &Record, publisher: &SpiffeId, event_id: EventId) -> Result<bool, StorageError> {
-    let header = HeaderRef::parse(&record.header).map_err(|fault| StorageError::Damaged(fault.to_string()))?;
-    Ok(header.publisher() == publisher.as_str() && header.event_id() == event_id)
-}
-
-fn revises(record: &Record, publisher: &SpiffeId, event_id: EventId) -> Result<bool, StorageError> {
-    let header = HeaderRef::parse(&record.header).map_err(|fault| StorageError::Damaged(fault.to_string()))?;
-    let named = header.revises().is_some_and(|revises| revises.event_id == event_id);
-    Ok(named && header.publisher() == publisher.as_str())
 }

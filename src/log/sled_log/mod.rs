@@ -24,6 +24,7 @@ pub mod committer;
 pub mod directory;
 pub mod handle;
 pub mod index;
+mod meant;
 pub mod packer;
 pub mod recover;
 pub mod shared;

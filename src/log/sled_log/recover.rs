@@ -19,13 +19,14 @@ use super::{
     directory::Directory,
     handle::SledLog,
     index::{self, SearchIndex},
+    meant::header_of,
     packer::Packer,
     shared::{Shared, Tail},
 };
 use crate::{
     clock::Clock,
     domain::{
-        Epoch, HeaderRef, Sequence,
+        Epoch, Sequence,
         header::{identity_term, revises_term},
     },
     log::contract::{EpochFacts, EventLog, Record, TermIndex},
@@ -49,6 +50,8 @@ const COMMANDS_MAX: usize = 64;
 /// So many of the last blocks are read whole at each start: more than a start after a power cut could ever find lost, since every slice
 /// was synced before the watermark moved; older ones are `log verify`'s.
 const BLOCKS_CHECKED: usize = 512;
+/// The identity index is completed from the log in stretches of about so many bytes.
+const REBUILD_READ_BYTES: usize = 1024 * 1024;
 /// The identity index.
 const IDENTITY_FAMILY: u32 = 1;
 /// The commit thread gives the other thread so much of the journal's half to hold a frame.
@@ -294,10 +297,10 @@ fn open_identities(shared: &Shared, store: &Store, writer: &mut Writer) -> Resul
             shared.last()
         )));
     }
-    while let Some(chunk) = shared.read(after, block_read_bytes(), None)? {
+    while let Some(chunk) = shared.read(after, REBUILD_READ_BYTES, None)? {
         let mut entries = Vec::with_capacity(chunk.records.len());
         for record in chunk.records.iter() {
-            let header = HeaderRef::parse(&record.header).map_err(|fault| StorageError::Damaged(fault.to_string()))?;
+            let header = header_of(&record.header)?;
             entries.push((identity_term(header.publisher(), &header.event_id()), record.sequence));
             if let Some(revises) = header.revises() {
                 entries.push((revises_term(header.publisher(), &revises.event_id), record.sequence));
@@ -308,10 +311,6 @@ fn open_identities(shared: &Shared, store: &Store, writer: &mut Writer) -> Resul
         while identities.is_backlogged() && identities.maintain(writer)? {}
     }
     Ok(identities)
-}
-
-const fn block_read_bytes() -> usize {
-    1024 * 1024
 }
 
 fn epoch_facts(row: &EpochRow) -> EpochFacts {

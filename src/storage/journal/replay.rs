@@ -64,10 +64,10 @@ pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Resul
         match start {
             Some(start) if start.generation == 0 => {}
             Some(start) if start.epoch == epoch => {
-                found.push(read_half(name, index, start, Bytes::from(half.read().map_err(io())?))?);
+                found.push(read_half(name, index, start, &Bytes::from(half.read().map_err(io())?))?);
             }
             Some(start) => {
-                return Err(damaged(name, format!("belongs to the epoch {}, not {epoch}", start.epoch)));
+                return Err(damaged(name, &format!("belongs to the epoch {}, not {epoch}", start.epoch)));
             }
             None => unread.push((*name, Bytes::from(half.read().map_err(io())?))),
         }
@@ -75,7 +75,7 @@ pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Resul
     }
     found.sort_by_key(|half| half.start.generation);
     let Some(newest) = found.last() else {
-        return Err(damaged("journal", "has no half whose header is whole".to_owned()));
+        return Err(damaged("journal", "has no half whose header is whole"));
     };
     refuse_lost_header(&unread, newest.start.next_salt)?;
     if let [older, newer] = &found[..] {
@@ -95,7 +95,7 @@ pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Resul
         if (newest_generation, offset, through) != (end.generation, end.offset, end.through) || torn_bytes > 0 {
             let what =
                 format!("was left in order through sequence {}, and can be read only through {through}", end.through);
-            return Err(damaged(FILE_NAMES[active], what));
+            return Err(damaged(FILE_NAMES[active], &what));
         }
     }
     let mut halves = halves.into_iter();
@@ -112,14 +112,14 @@ pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Resul
     })
 }
 
-fn read_half(name: &str, index: usize, start: HalfStart, bytes: Bytes) -> Result<HalfFound, StorageError> {
+fn read_half(name: &str, index: usize, start: HalfStart, bytes: &Bytes) -> Result<HalfFound, StorageError> {
     let mut frames: Vec<ReplayedFrame> = Vec::new();
     let mut offset = HALF_HEADER_BYTES;
     let mut next = start.base;
     let mut settled = false;
     while let Some(Ok((facts, payload))) = bytes.get(offset as usize..).map(|rest| frame::open(rest, start.salt)) {
         if facts.first != next {
-            return Err(damaged(name, format!("holds sequence {} where {next} belongs", facts.first)));
+            return Err(damaged(name, &format!("holds sequence {} where {next} belongs", facts.first)));
         }
         if facts.count == 0 {
             settled = true;
@@ -138,7 +138,7 @@ fn read_half(name: &str, index: usize, start: HalfStart, bytes: Bytes) -> Result
                 "is altered at byte {offset}: sequence {next} cannot be read, and later commits follow at byte {}",
                 offset + later
             );
-            return Err(damaged(name, what));
+            return Err(damaged(name, &what));
         }
         torn_bytes = torn_length(rest, start.salt);
     }
@@ -168,10 +168,7 @@ fn refuse_lost_header(unread: &[(&str, Bytes)], next_salt: u64) -> Result<(), St
     for (name, bytes) in unread {
         let frames = bytes.get(HALF_HEADER_BYTES as usize - 8..).unwrap_or_default();
         if find_frame(frames, next_salt).is_some() {
-            return Err(damaged(
-                name,
-                "has lost its header, and holds commits later than all that can be read".to_owned(),
-            ));
+            return Err(damaged(name, "has lost its header, and holds commits later than all that can be read"));
         }
     }
     Ok(())
@@ -184,10 +181,10 @@ fn check_succession(older: &HalfFound, newer: &HalfFound) -> Result<(), StorageE
         return Ok(());
     }
     let what = format!("ends before sequence {end}, but {} begins at {}", FILE_NAMES[newer.index], newer.start.base);
-    Err(damaged(FILE_NAMES[older.index], what))
+    Err(damaged(FILE_NAMES[older.index], &what))
 }
 
-fn damaged(name: &str, what: String) -> StorageError {
+fn damaged(name: &str, what: &str) -> StorageError {
     StorageError::Damaged(format!(
         "the journal's file {name} {what}; events that were acknowledged may be missing: restore this node from a backup"
     ))

@@ -111,7 +111,9 @@ mod tests {
             let entries: Vec<Entry> =
                 numbers.iter().map(|(term, place)| (TermHash(u64::from(*term)), Sequence(u64::from(*place) + 1))).collect();
             let mut builder = PartBuilder::default();
-            entries.iter().for_each(|entry| builder.add(*entry));
+            for entry in &entries {
+                builder.add(*entry);
+            }
             let (first, count, bytes) = builder.finish().expect("something was added");
             proptest::prop_assert_eq!((first, count as usize), (entries[0], entries.len()));
             proptest::prop_assert_eq!(read(&bytes), Ok(entries));
