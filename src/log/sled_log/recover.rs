@@ -213,7 +213,11 @@ pub(super) fn lay_out(
     Journal::create(&options.data_dir, options.journal_half_bytes, &start)
 }
 
-fn check_last_blocks(store: &Store, directory: &Directory, watermark: &Watermark) -> Result<(), StorageError> {
+pub(super) fn check_last_blocks(
+    store: &Store,
+    directory: &Directory,
+    watermark: &Watermark,
+) -> Result<(), StorageError> {
     let rows = directory.rows();
     let mut chain = None;
     for row in &rows[rows.len().saturating_sub(BLOCKS_CHECKED)..] {

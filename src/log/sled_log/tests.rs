@@ -15,6 +15,8 @@ use crate::{
     log::contract::{AppendBatch, AppendError, AppendMode, NewEvent, Refusal, Verdict},
 };
 
+mod guards;
+
 struct Case {
     directory: tempfile::TempDir,
 }
