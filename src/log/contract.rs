@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::domain::{Epoch, EventId, Sequence, SpiffeId, term::TermHash};
+pub use crate::storage::{CHAIN_START, ChainHash};
 
 /// An event on its way into the log: checked, routed, not yet placed.
 #[derive(Debug, Clone)]
@@ -227,6 +228,11 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// The first place whose event was accepted at or after a time; the tail's successor where none was.
     fn first_accepted_since(&self, time_ns: i64) -> BoxFuture<'static, Result<Sequence, LogError>>;
+
+    /// The hash that stands for the log up to and including a place ([`super::chain_after`] over [`CHAIN_START`], one record after the
+    /// other); of place zero, [`CHAIN_START`] itself. Two logs with the same hash hold the same events in the same order up to there. `None`
+    /// where no event has the place, or it is beyond the tail or before the first that is retained.
+    fn chain_at(&self, sequence: Sequence) -> BoxFuture<'static, Result<Option<ChainHash>, LogError>>;
 
     /// Watches the last durable place.
     fn tail(&self) -> watch::Receiver<Sequence>;

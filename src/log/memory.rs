@@ -10,7 +10,8 @@ use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::watch;
 
 use super::contract::{
-    AppendBatch, AppendError, AppendMode, Appended, Chunk, EpochFacts, EventLog, LogError, Record, Verdict,
+    AppendBatch, AppendError, AppendMode, Appended, CHAIN_START, ChainHash, Chunk, EpochFacts, EventLog, LogError,
+    Record, Verdict,
 };
 use crate::{
     clock::Clock,
@@ -46,6 +47,8 @@ impl<T: Clock + std::fmt::Debug> ClockDebug for T {}
 #[derive(Debug)]
 struct State {
     records: Vec<Record>,
+    /// The chain's hash after each record.
+    chain: Vec<ChainHash>,
     by_identity: HashMap<(SpiffeId, EventId), Sequence>,
     /// Direct revisions of an event, oldest first, and whether each was resolved.
     revisions: HashMap<(SpiffeId, EventId), Vec<Revising>>,
@@ -89,6 +92,7 @@ impl MemoryLog {
     ) -> Self {
         let state = State {
             records: Vec::new(),
+            chain: Vec::new(),
             by_identity: HashMap::new(),
             revisions: HashMap::new(),
             last: Sequence::ZERO,
@@ -274,6 +278,17 @@ impl EventLog for MemoryLog {
         let index = state.records.partition_point(|record| record.accepted_time_ns < time_ns).max(dropped);
         let first = state.records.get(index).map(|record| record.sequence).filter(|sequence| *sequence <= tail);
         ready(Ok(first.unwrap_or(tail.next()))).boxed()
+    }
+
+    fn chain_at(&self, sequence: Sequence) -> BoxFuture<'static, Result<Option<ChainHash>, LogError>> {
+        let tail = *self.tail.borrow();
+        let state = self.state();
+        let hash = match state.records.binary_search_by_key(&sequence, |record| record.sequence) {
+            Err(_) if sequence == Sequence::ZERO => Some(CHAIN_START),
+            Ok(index) if (state.first_retained..=tail).contains(&sequence) => state.chain.get(index).copied(),
+            Ok(_) | Err(_) => None,
+        };
+        ready(Ok(hash)).boxed()
     }
 
     fn tail(&self) -> watch::Receiver<Sequence> {

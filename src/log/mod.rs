@@ -16,3 +16,4 @@ pub use contract::{
 };
 pub use follow::{FollowError, Follower};
 pub use memory::MemoryLog;
+pub use sled_log::codec::chain_after;

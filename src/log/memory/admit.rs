@@ -5,7 +5,10 @@ use bytes::Bytes;
 use super::{ContentEqual, Revising, State, stores_nothing};
 use crate::{
     domain::{EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId},
-    log::contract::{AppendBatch, AppendError, Appended, NewEvent, Record, Refusal, Verdict},
+    log::{
+        chain_after,
+        contract::{AppendBatch, AppendError, Appended, CHAIN_START, NewEvent, Record, Refusal, Verdict},
+    },
 };
 
 /// The events of a batch that are to be stored, in order, beside the log that they are checked against.
@@ -42,6 +45,8 @@ pub(super) fn admit(
         if let (Some(revising), Some(revises)) = (revising, revises(&event)?) {
             state.revisions.entry((event.publisher, revises.event_id)).or_default().push(revising);
         }
+        let before = state.chain.last().copied().unwrap_or(CHAIN_START);
+        state.chain.push(chain_after(&before, &record));
         state.records.push(record);
     }
     Ok(verdicts)

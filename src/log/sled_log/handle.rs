@@ -17,7 +17,7 @@ use crate::{
         filter::TermPlan,
         header::{identity_term, revises_term},
     },
-    log::contract::{AppendBatch, AppendError, Chunk, EpochFacts, EventLog, LogError, Record, Verdict},
+    log::contract::{AppendBatch, AppendError, ChainHash, Chunk, EpochFacts, EventLog, LogError, Record, Verdict},
     storage::{StorageError, runs::RunFamily},
 };
 
@@ -185,6 +185,10 @@ impl EventLog for SledLog {
 
     fn first_accepted_since(&self, time_ns: i64) -> BoxFuture<'static, Result<Sequence, LogError>> {
         self.blocking(move |shared, _| shared.first_accepted_since(time_ns))
+    }
+
+    fn chain_at(&self, sequence: Sequence) -> BoxFuture<'static, Result<Option<ChainHash>, LogError>> {
+        self.blocking(move |shared, _| shared.chain_at(sequence))
     }
 
     fn tail(&self) -> watch::Receiver<Sequence> {

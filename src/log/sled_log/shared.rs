@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{Sequence, filter::TermPlan},
     log::contract::{Chunk, EpochFacts, Record},
-    storage::{StorageError, keys, store::Store},
+    storage::{CHAIN_START, ChainHash, StorageError, keys, store::Store},
 };
 
 /// Decoded blocks are kept up to so many bytes: the blocks that many readers at one place and queries share.
@@ -141,7 +141,7 @@ impl Shared {
         if examined > after {
             return Ok(Some(Chunk { records: Arc::new([]), through: examined }));
         }
-        Err(StorageError::Damaged(format!("sequence {} is neither in the tail nor in a block", after.next())))
+        Err(nowhere(after.next()))
     }
 
     /// One record. Blocking.
@@ -161,7 +161,53 @@ impl Shared {
                 return Ok(records.get((sequence.get() - row.first.get()) as usize).cloned());
             }
         }
-        Err(StorageError::Damaged(format!("sequence {sequence} is neither in the tail nor in a block")))
+        Err(nowhere(sequence))
+    }
+
+    /// The chain's hash after a place; none where no event has it. Blocking.
+    ///
+    /// # Errors
+    /// Stored data is damaged or cannot be read.
+    pub fn chain_at(&self, sequence: Sequence) -> Result<Option<ChainHash>, StorageError> {
+        if sequence == Sequence::ZERO {
+            return Ok(Some(CHAIN_START));
+        }
+        if sequence > self.last() || sequence < self.first_retained {
+            return Ok(None);
+        }
+        // Read before the directory: what leaves the tail in between is in the directory before it does.
+        let tail = self.tail_through(sequence);
+        let Some(first) = tail.first() else {
+            let row = self.row(sequence).ok_or_else(|| nowhere(sequence))?;
+            return self.chain_in_block(row, sequence).map(Some);
+        };
+        let before = Sequence(first.sequence.get() - 1);
+        let mut chain = match self.row(before) {
+            Some(row) => self.chain_in_block(row, before)?,
+            None if before == Sequence::ZERO => CHAIN_START,
+            None => return Err(nowhere(before)),
+        };
+        for record in &tail {
+            chain = codec::chain_after(&chain, record);
+        }
+        Ok(Some(chain))
+    }
+
+    fn chain_in_block(&self, row: Row, sequence: Sequence) -> Result<ChainHash, StorageError> {
+        let bytes = self.stored_block(row)?;
+        let block = OpenBlock::check(&bytes, row.first)?;
+        if sequence == row.last() {
+            return Ok(block.facts.chain_after);
+        }
+        let records = block.records()?;
+        let through = records.iter().take_while(|record| record.sequence <= sequence);
+        Ok(through.fold(block.facts.chain_before, |chain, record| codec::chain_after(&chain, record)))
+    }
+
+    /// The records of the tail up to a place; none where it stands before the tail.
+    fn tail_through(&self, sequence: Sequence) -> Vec<Record> {
+        let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
+        tail.records.iter().take_while(|record| record.sequence <= sequence).cloned().collect()
     }
 
     /// The first place whose event was accepted at or after a time; the tail's successor where none was. Blocking.
@@ -246,6 +292,10 @@ impl Shared {
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn nowhere(sequence: Sequence) -> StorageError {
+    StorageError::Damaged(format!("sequence {sequence} is neither in the tail nor in a block"))
 }
 
 impl Cache {

@@ -15,6 +15,7 @@ use crate::{
     log::contract::{AppendBatch, AppendError, AppendMode, NewEvent, Refusal, Verdict},
 };
 
+mod chain;
 mod guards;
 
 struct Case {
