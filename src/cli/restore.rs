@@ -16,7 +16,8 @@ use crate::{
     clock::SystemClock,
     config::Config,
     domain::SpiffeId,
-    log::sled_log::{LogOptions, RestoreError, restore},
+    log::sled_log::{RestoreError, restore},
+    node::log_options,
 };
 
 /// `tradelane restore`
@@ -44,7 +45,7 @@ pub struct RestoreArguments {
 /// The settings or the backup are unusable, the directory is in use, or storage fails.
 pub fn run(arguments: &RestoreArguments, out: &mut impl Write) -> Result<(), Failure> {
     let (config, _) = arguments.settings.load()?;
-    let options = LogOptions::new(config.node.data_dir.clone(), node_id(&config)?);
+    let options = log_options(&config, node_id(&config)?);
     let data_dir = config.node.data_dir.display();
     if !arguments.file.is_file() {
         return Err(Failure::data(format!("there is no backup file {}", arguments.file.display())));

@@ -1,6 +1,7 @@
 //! Settings in two steps: what the operator wrote ([`settings`]), then what the program means ([`Config`]). It never reads certificates
 //! or opens data: whether a file is there is for the room that needs it to say.
 
+mod limits;
 pub mod nearest;
 mod read;
 pub mod settings;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use crate::{domain::code_lists::ListMode, telemetry::LogForm};
+pub use limits::{StorageConfig, SubscriptionsConfig};
 use read::Reader;
 pub use settings::{Problem, Setting, Settings, Source, Value};
 
@@ -33,6 +35,10 @@ pub struct Config {
     pub api: ApiConfig,
     /// What one participant may do.
     pub quotas: QuotasConfig,
+    /// What live readers may cost.
+    pub subscriptions: SubscriptionsConfig,
+    /// Disk and memory of the log.
+    pub storage: StorageConfig,
     /// Code lists.
     pub code_lists: CodeListsConfig,
     /// Logs.
@@ -233,6 +239,8 @@ impl Config {
                 events_burst_max: reader.count("quotas.events_burst_max"),
                 streams_max: reader.count("quotas.streams_max") as usize,
             },
+            subscriptions: SubscriptionsConfig::read(reader),
+            storage: StorageConfig::read(reader),
             code_lists: CodeListsConfig {
                 un_locode: reader.code_list("code_lists.un_locode_file", "code_lists.un_locode_mode"),
                 hs: reader.code_list("code_lists.hs_file", "code_lists.hs_mode"),

@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -49,6 +50,14 @@ impl<'a> Reader<'a> {
     pub(super) fn count(&self, key: &'static str) -> u32 {
         match self.number(key) {
             0 => self.problem(key, 1, "must be at least 1"),
+            number => number,
+        }
+    }
+
+    /// A number of things, from 1 to a limit.
+    pub(super) fn count_up_to(&self, key: &'static str, at_most: u32) -> u32 {
+        match self.count(key) {
+            number if number > at_most => self.problem(key, 1, &format!("must be at most {at_most}")),
             number => number,
         }
     }
@@ -113,6 +122,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub(super) fn duration_within(&self, key: &'static str, limits: RangeInclusive<Duration>) -> Duration {
+        match self.duration(key, *limits.start()) {
+            duration if duration > *limits.end() => {
+                self.problem(key, *limits.start(), &format!("must be at most {:?}", limits.end()))
+            }
+            duration => duration,
+        }
+    }
+
     pub(super) fn size_bytes(&self, key: &'static str, at_least: usize, at_most: usize) -> usize {
         match parse_size_bytes(&self.text(key)).map(usize::try_from) {
             None => self.problem(key, at_least, "must be a size with its unit, such as \"64MiB\" (B, KiB, MiB, GiB)"),
@@ -142,7 +160,7 @@ impl<'a> Reader<'a> {
             .unwrap_or_else(|| unreachable!("{key} is not in the reference file; a test reads them all"))
     }
 
-    fn problem<T>(&self, key: &str, harmless: T, message: &str) -> T {
+    pub(super) fn problem<T>(&self, key: &str, harmless: T, message: &str) -> T {
         if let Some(setting) = self.settings.get(key) {
             let message = format!("\"{key}\" is {}: {message}", setting.value);
             self.problems.borrow_mut().push(Problem { source: setting.source.clone(), message });

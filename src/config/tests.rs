@@ -88,3 +88,24 @@ fn relative_paths_start_at_the_folder_of_their_file() {
     assert_eq!(config.identity.policy_file, Path::new("/abs/policy.toml"));
     assert_eq!(config.identity.trust_file, Path::new("trust.toml"));
 }
+
+#[test]
+fn limits_have_their_ranges_and_say_why() {
+    let file = "[subscriptions]\nprogress_interval = \"11s\"\nwindow_messages_max = 0\n[storage]\njournal_half_bytes = \"1MiB\"\n\
+                refuse_below_free_bytes = \"60MiB\"\nindex_memory_entries_max = 16000001\n";
+    let problems = load(file, &[], &[]).expect_err("bad settings");
+    assert_eq!(
+        problems.lines().collect::<Vec<_>>(),
+        [
+            "DIR/node.toml:2:21: \"subscriptions.progress_interval\" is \"11s\": must be at most 10s",
+            "DIR/node.toml:3:23: \"subscriptions.window_messages_max\" is 0: must be at least 1",
+            "DIR/node.toml:5:22: \"storage.journal_half_bytes\" is \"1MiB\": must be from 4194304B to 536870912B",
+            "DIR/node.toml:7:28: \"storage.index_memory_entries_max\" is 16000001: must be at most 16000000",
+            "DIR/node.toml:6:27: \"storage.refuse_below_free_bytes\" is \"60MiB\": must be at least 67108864B: \"storage.tail_bytes_max\" \
+             and 16777216B for indexes, which are still to be written once publishing is refused",
+        ]
+    );
+    let small = [("storage.tail_bytes_max", "4MiB"), ("storage.refuse_below_free_bytes", "20MiB")];
+    let (config, _) = load("", &[("TRADELANE_STORAGE__INDEX_MEMORY_ENTRIES_MAX", "500")], &small).expect("good");
+    assert_eq!((config.storage.index_memory_entries_max, config.storage.tail_bytes_max), (500, 4 << 20));
+}

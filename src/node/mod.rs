@@ -8,6 +8,7 @@ mod stop;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+pub use start::log_options;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use super::start::session_limits;
 use crate::{
     api::{
         LiveCalls, NodeApi, NodeParts, Published, Recorder, StreamQuota,
@@ -18,7 +19,7 @@ use crate::{
     identity::Identity,
     log::{LastAcknowledged, sled_log::OpenedLog},
     publish::{Door, DoorParts, EventQuota, PublishLimits},
-    subscribe::{SessionLimits, Sessions, Subscriptions, SubscriptionsParts},
+    subscribe::{Sessions, Subscriptions, SubscriptionsParts},
     tasks::{OnFailure, Tasks},
     views::{Associations, AssociationsView, Runner, SearchView, ViewHandle, page_token::PageTokens},
     wire::proto::{event_service_server::EventServiceServer, node_service_server::NodeServiceServer},
@@ -67,7 +68,7 @@ impl Shared<'_> {
             node: node.clone(),
             tasks: self.tasks.clone(),
             draining: self.draining.clone(),
-            limits: SessionLimits::default(),
+            limits: session_limits(self.config),
         }));
         let sessions = subscriptions.sessions();
         let acknowledged = Arc::new(LastAcknowledged::default());

@@ -22,8 +22,9 @@ use crate::{
     identity::Identity,
     log::{
         EventLog,
-        sled_log::{self, OpenedLog},
+        sled_log::{self, LogOptions, OpenedLog},
     },
+    subscribe::SessionLimits,
     tasks::{OnFailure, Tasks},
     telemetry, wire,
 };
@@ -90,11 +91,38 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
 
 /// Opens the log on a thread of its own, since walking it after a crash takes time.
 async fn open_log(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) -> Result<OpenedLog, StartError> {
-    let options = sled_log::LogOptions::new(config.node.data_dir.clone(), identity.own_id());
+    let options = log_options(config, identity.own_id());
     let opening = tokio::task::spawn_blocking(move || sled_log::open(&options, clock, wire::content_equal));
     match opening.await {
         Ok(opened) => Ok(opened?),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// How a node's log is opened.
+#[must_use]
+pub fn log_options(config: &Config, node: SpiffeId) -> LogOptions {
+    let storage = &config.storage;
+    LogOptions {
+        journal_half_bytes: storage.journal_half_bytes,
+        refuse_below_bytes: storage.refuse_below_free_bytes,
+        tail_bytes_max: storage.tail_bytes_max,
+        queue_bytes_max: storage.queue_bytes_max,
+        block_cache_bytes_max: storage.block_cache_bytes_max,
+        page_cache_bytes: storage.page_cache_bytes,
+        index_memory_entries_max: storage.index_memory_entries_max,
+        ..LogOptions::new(config.node.data_dir.clone(), node)
+    }
+}
+
+/// What live subscriptions may cost.
+pub(super) const fn session_limits(config: &Config) -> SessionLimits {
+    let subscriptions = &config.subscriptions;
+    SessionLimits {
+        stalled_max: subscriptions.stall_timeout,
+        progress_interval: subscriptions.progress_interval,
+        window_messages_max: subscriptions.window_messages_max,
+        sessions_max: subscriptions.sessions_max,
     }
 }
 
@@ -218,4 +246,18 @@ fn announce(
         tracing::info!(epoch = %epoch.epoch, parent = epoch.parent.map(tracing::field::display), "epoch");
     }
     tracing::info!(head_sequence = log.tail().borrow().get(), first_sequence = log.first_retained().get(), "log");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_file_says_what_the_rooms_do_where_nothing_is_said() {
+        let config = Config::local(Path::new("/data"), Path::new("/files"));
+        let node = SpiffeId::parse("spiffe://x.example/node/n").unwrap();
+        let (told, untold) = (log_options(&config, node.clone()), LogOptions::new("/data", node));
+        assert_eq!(format!("{told:?}"), format!("{untold:?}"));
+        assert_eq!(session_limits(&config), SessionLimits::default());
+    }
 }

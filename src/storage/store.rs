@@ -32,8 +32,9 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 const LOCK_WAIT_STEP: Duration = Duration::from_millis(5);
 /// What sled 0.34.7 says where its lock is held (config.rs, `try_lock`); it gives the error no kind of its own.
 const LOCK_REFUSED: &str = "could not acquire lock";
-/// sled's own cache. Small, since decoded blocks are cached above, and sled passes the number anyway while it scans.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// sled's own cache where nothing else is said. Small, since decoded blocks are cached above, and sled passes the number anyway while it
+/// scans.
+pub const PAGE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 // Sixteen entries a leaf, one about to be added, keys and headers included in the margin to a quarter.
 const _: () = assert!(17 * (VALUE_BYTES_MAX + 1024) < SEGMENT_BYTES / 4);
@@ -54,11 +55,11 @@ pub struct Writer {
 }
 
 impl Store {
-    /// Opens or creates sled's files in a data directory.
+    /// Opens or creates sled's files in a data directory, with so much memory for sled's pages.
     ///
     /// # Errors
     /// The files cannot be opened, or sled finds them damaged.
-    pub fn open(data_dir: &Path) -> Result<(Self, Writer), StorageError> {
+    pub fn open(data_dir: &Path, page_cache_bytes: u64) -> Result<(Self, Writer), StorageError> {
         let directory = data_dir.join(DIRECTORY_NAME);
         let shown = directory.display().to_string();
         let io = |what: &str| StorageError::io(format!("cannot {what} {shown}"));
@@ -68,7 +69,7 @@ impl Store {
         let config = sled::Config::new()
             .path(&directory)
             .segment_size(SEGMENT_BYTES)
-            .cache_capacity(CACHE_BYTES)
+            .cache_capacity(page_cache_bytes)
             .flush_every_ms(None);
         // On some damaged files sled panics where it should answer: that is damage as well.
         let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| open_unlocked(&config)));
@@ -212,13 +213,13 @@ mod tests {
     fn a_snapshot_left_by_a_killed_start_does_no_harm() {
         let directory = tempfile::tempdir().unwrap();
         {
-            let (_, mut writer) = Store::open(directory.path()).unwrap();
+            let (_, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
             writer.put(b"Lx", &[1; 1000]).unwrap();
             writer.sync(SyncReason::Blocks).unwrap();
         }
         let left = directory.path().join(DIRECTORY_NAME).join("snap.0000000000000000.generating");
         fs::write(&left, b"cut short").unwrap();
-        let (store, _writer) = Store::open(directory.path()).unwrap();
+        let (store, _writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
         assert_eq!(store.get(b"Lx").unwrap().as_deref(), Some(&[1_u8; 1000][..]));
         assert!(!left.exists());
     }
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn the_largest_values_never_become_blobs() {
         let directory = tempfile::tempdir().unwrap();
-        let (_, mut writer) = Store::open(directory.path()).unwrap();
+        let (_, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
         for number in 0..64_u8 {
             writer.put(&[b'L', number], &vec![number; VALUE_BYTES_MAX]).unwrap();
             writer.sync(SyncReason::Blocks).unwrap();

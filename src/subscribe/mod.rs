@@ -35,13 +35,20 @@ pub struct SessionLimits {
     pub stalled_max: Duration,
     /// While nothing matches, the reader is told how far the node has looked every so often. The API promises 10 s.
     pub progress_interval: Duration,
+    /// So many messages wait for a reader who does not read: enough that the session reads on while the network sends.
+    pub window_messages_max: usize,
     /// All live sessions of the node together.
     pub sessions_max: usize,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { stalled_max: Duration::from_secs(60), progress_interval: Duration::from_secs(5), sessions_max: 4_096 }
+        Self {
+            stalled_max: Duration::from_secs(60),
+            progress_interval: Duration::from_secs(5),
+            window_messages_max: 4,
+            sessions_max: 4_096,
+        }
     }
 }
 
@@ -230,7 +237,7 @@ impl Subscriptions {
 
         let follower =
             Follower::new(Arc::clone(&parts.log), after.sequence, session::CHUNK_BYTES_MAX, sight.term_plan());
-        let (window, stream) = window::window(after, parts.limits.stalled_max);
+        let (window, stream) = window::window(after, &parts.limits);
         let guard = guard::Guard::new(caller, parts, generation, sight);
         let session = session::Session::new(follower, guard, window, entry, after, parts);
         parts.tasks.spawn("subscription", OnFailure::Log, async move {

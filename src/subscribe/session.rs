@@ -18,7 +18,7 @@ pub(super) const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// The API's limit of events a message.
 const BATCH_EVENTS_MAX: usize = 256;
 
-/// A batch is closed at so many bytes. With the window's four messages a reader that stalls costs about five times this, and at most an
+/// A batch is closed at so many bytes. With a window of four messages a reader that stalls costs about five times this, and at most an
 /// event more each.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 

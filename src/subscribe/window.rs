@@ -12,11 +12,8 @@ use std::{
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::{EndReason, SessionEnd, SessionMessage};
+use super::{EndReason, SessionEnd, SessionLimits, SessionMessage};
 use crate::domain::Position;
-
-/// So many messages wait for a reader: enough that the session reads on while the network sends.
-pub(super) const WINDOW_MESSAGES: usize = 4;
 
 /// A message, and the place up to which the reader has everything once she has it.
 type Placed = (SessionMessage, Position);
@@ -39,11 +36,11 @@ pub struct SessionStream {
 }
 
 /// A window whose reader has everything up to a place.
-pub(super) fn window(after: Position, stalled_max: Duration) -> (Window, SessionStream) {
-    let (sender, receiver) = mpsc::channel(WINDOW_MESSAGES);
+pub(super) fn window(after: Position, limits: &SessionLimits) -> (Window, SessionStream) {
+    let (sender, receiver) = mpsc::channel(limits.window_messages_max);
     let end = Arc::new(OnceLock::new());
     let stream = SessionStream { messages: receiver, end: Arc::clone(&end), taken: after, finished: false };
-    (Window { messages: sender, end, stalled_max }, stream)
+    (Window { messages: sender, end, stalled_max: limits.stalled_max }, stream)
 }
 
 /// Room for one message.

@@ -115,7 +115,7 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
     let mut epochs =
         epochs.ok_or_else(|| RestoreError::NotWhole("it does not begin with the log's epochs".to_owned()))?;
 
-    let (store, mut writer) = Store::open(data_dir)?;
+    let (store, mut writer) = Store::open(data_dir, options.page_cache_bytes)?;
     let mut rows: Vec<Row> = Vec::new();
     let (mut chain, mut through, mut accepted_time_ns) = (CHAIN_START, Sequence::ZERO, 0);
     loop {

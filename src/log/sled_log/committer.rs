@@ -32,8 +32,6 @@ use crate::{
 
 /// A commit takes at most so many events: enough to keep the disk busy, few enough that nobody waits long for it.
 pub const COMMIT_EVENTS_MAX: usize = 1024;
-/// The tail that is not yet in sled takes at most so many bytes of memory; beyond, commits wait for the owner of sled.
-pub const TAIL_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// How long a look at the free space counts.
 const FREE_SPACE_FRESH: Duration = Duration::from_millis(250);
 
@@ -61,6 +59,7 @@ pub struct Committer {
     pub(super) content_equal: ContentEqual,
     pub(super) data_dir: PathBuf,
     pub(super) refuse_below_bytes: u64,
+    pub(super) tail_bytes_max: usize,
     pub(super) commit_bytes_max: usize,
     pub(super) free_seen: Option<(Instant, u64)>,
 }
@@ -186,7 +185,7 @@ impl Committer {
         let mut progress = self.shared.progress();
         loop {
             let may_switch = !full || self.journal.may_switch(progress.stored_through);
-            if may_switch && progress.tail_bytes < TAIL_BYTES_MAX {
+            if may_switch && progress.tail_bytes < self.tail_bytes_max {
                 break;
             }
             if !may_switch {

@@ -21,8 +21,6 @@ use crate::{
     storage::{StorageError, runs::RunFamily},
 };
 
-/// Batches that wait take at most so many bytes of memory together.
-const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A batch holds at most so many events, as the contract says.
 const BATCH_EVENTS_MAX: usize = 1000;
 
@@ -33,8 +31,17 @@ pub struct SledLog {
     /// Taken away when the log closes: the commit thread ends once it has emptied the queue.
     queue: Mutex<Option<SyncSender<Waiting>>>,
     queued_bytes: Arc<AtomicUsize>,
-    batch_bytes_max: usize,
+    limits: QueueLimits,
     identities: Arc<RunFamily>,
+}
+
+/// What may wait for its commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueueLimits {
+    /// One batch takes at most so many bytes.
+    pub(super) batch_bytes_max: usize,
+    /// All batches that wait take at most so many together.
+    pub(super) queue_bytes_max: usize,
 }
 
 impl SledLog {
@@ -42,10 +49,10 @@ impl SledLog {
         shared: Arc<Shared>,
         queue: SyncSender<Waiting>,
         queued_bytes: Arc<AtomicUsize>,
-        batch_bytes_max: usize,
+        limits: QueueLimits,
         identities: Arc<RunFamily>,
     ) -> Self {
-        Self { shared, queue: Mutex::new(Some(queue)), queued_bytes, batch_bytes_max, identities }
+        Self { shared, queue: Mutex::new(Some(queue)), queued_bytes, limits, identities }
     }
 
     /// Takes no more batches; those that wait are still committed.
@@ -56,7 +63,7 @@ impl SledLog {
     fn enqueue(&self, batch: AppendBatch) -> Result<oneshot::Receiver<Result<Vec<Verdict>, AppendError>>, AppendError> {
         let sizes = batch.events.iter().map(|event| event.header.len() + event.signed.len() + 96);
         let (bytes, largest) = sizes.fold((0, 0), |(sum, largest), size: usize| (sum + size, largest.max(size)));
-        let bytes_max = if batch.events.len() > BATCH_EVENTS_MAX { 0 } else { self.batch_bytes_max };
+        let bytes_max = if batch.events.len() > BATCH_EVENTS_MAX { 0 } else { self.limits.batch_bytes_max };
         if bytes > bytes_max {
             return Err(AppendError::BatchTooLarge { bytes, bytes_max });
         }
@@ -66,7 +73,7 @@ impl SledLog {
         }
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queue.as_ref().ok_or(AppendError::Closing)?;
-        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUED_BYTES_MAX {
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limits.queue_bytes_max {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(AppendError::Overloaded);
         }

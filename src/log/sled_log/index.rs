@@ -33,6 +33,7 @@ pub struct SearchIndex {
     shared: Arc<Shared>,
     store: Store,
     commands: SyncSender<Command>,
+    memory_entries_max: usize,
     current: Arc<RwLock<Numbered>>,
     next: Arc<Mutex<Option<Numbered>>>,
 }
@@ -49,11 +50,11 @@ impl SearchIndex {
         shared: Arc<Shared>,
         store: Store,
         commands: SyncSender<Command>,
-        family: Arc<RunFamily>,
-        number: u32,
+        (number, family): Numbered,
+        memory_entries_max: usize,
     ) -> Self {
         let current = Arc::new(RwLock::new((number, family)));
-        Self { shared, store, commands, current, next: Arc::default() }
+        Self { shared, store, commands, memory_entries_max, current, next: Arc::default() }
     }
 
     /// The family that answers.
@@ -62,7 +63,8 @@ impl SearchIndex {
     }
 
     fn beside(&self, number: u32, family: Arc<RunFamily>) -> Self {
-        Self::new(Arc::clone(&self.shared), self.store.clone(), self.commands.clone(), family, number)
+        let (shared, commands) = (Arc::clone(&self.shared), self.commands.clone());
+        Self::new(shared, self.store.clone(), commands, (number, family), self.memory_entries_max)
     }
 }
 
@@ -117,7 +119,7 @@ impl TermIndex for SearchIndex {
     fn open_next(&self) -> BoxFuture<'static, Result<Arc<dyn TermIndex>, LogError>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner).0;
         let number = if current == FAMILIES[0] { FAMILIES[1] } else { FAMILIES[0] };
-        let opened = RunFamily::open(&self.store, number).map_err(log_error);
+        let opened = RunFamily::open(&self.store, number, self.memory_entries_max).map_err(log_error);
         let (shared, commands, next) = (Arc::clone(&self.shared), self.commands.clone(), Arc::clone(&self.next));
         let beside = opened.map(|family| (self.beside(number, Arc::clone(&family)), family));
         async move {

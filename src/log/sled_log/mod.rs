@@ -41,8 +41,10 @@ use super::{
 };
 use crate::{
     domain::SpiffeId,
-    storage::{StorageError, fatal::FatalHook, journal},
+    storage::{StorageError, fatal::FatalHook, journal, runs::MEMTABLE_ENTRIES_MAX, store::PAGE_CACHE_BYTES},
 };
+
+const MIB: usize = 1024 * 1024;
 
 /// A record takes at most so many bytes: a routing header and an event of 64 KiB each, a signature and an origin.
 pub const RECORD_BYTES_MAX: usize = 160 * 1024;
@@ -61,23 +63,38 @@ pub struct LogOptions {
     pub data_dir: PathBuf,
     /// Whose log it is: a directory of another node is refused.
     pub node: SpiffeId,
-    /// The size of each half of the journal where it is created.
+    /// The size of each half of the journal where it is created. A log that has one keeps its size, and a start says so.
     pub journal_half_bytes: u64,
     /// Publishing is refused while the file system has less than this left.
     pub refuse_below_bytes: u64,
+    /// The tail that is not yet in sled takes at most so many bytes of memory; beyond, commits wait for the owner of sled.
+    pub tail_bytes_max: usize,
+    /// Batches that wait take at most so many bytes of memory together; beyond, they are refused.
+    pub queue_bytes_max: usize,
+    /// Decoded blocks are kept up to so many bytes.
+    pub block_cache_bytes_max: usize,
+    /// sled's own cache. It passes the number while it scans.
+    pub page_cache_bytes: u64,
+    /// An index writes a run once it has so many entries in memory.
+    pub index_memory_entries_max: usize,
     /// What happens when a disk fails.
     pub fatal: FatalHook,
 }
 
 impl LogOptions {
-    /// The common settings.
+    /// The common settings: those of the reference file.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>, node: SpiffeId) -> Self {
         Self {
             data_dir: data_dir.into(),
             node,
             journal_half_bytes: journal::HALF_BYTES_DEFAULT,
-            refuse_below_bytes: 512 * 1024 * 1024,
+            refuse_below_bytes: 512 * MIB as u64,
+            tail_bytes_max: 48 * MIB,
+            queue_bytes_max: 64 * MIB,
+            block_cache_bytes_max: 32 * MIB,
+            page_cache_bytes: PAGE_CACHE_BYTES,
+            index_memory_entries_max: MEMTABLE_ENTRIES_MAX,
             fatal: FatalHook::abort(),
         }
     }

@@ -17,7 +17,7 @@ use super::{
     codec,
     committer::Committer,
     directory::Directory,
-    handle::SledLog,
+    handle::{QueueLimits, SledLog},
     index::{self, SearchIndex},
     meant::header_of,
     packer::Packer,
@@ -87,14 +87,12 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let Some((mut watermark_file, mut watermark)) = WatermarkFile::open(data_dir)? else {
         return Err(StorageError::Damaged(format!("the watermark of {} has vanished", data_dir.display())).into());
     };
-    let (store, mut writer) = Store::open(data_dir)?;
+    let (store, mut writer) = Store::open(data_dir, options.page_cache_bytes)?;
     let directory = Directory::load(&store, watermark.first_retained, watermark.stored_through)?;
     check_last_blocks(&store, &directory, &watermark)?;
     let replayed = journal::replay(data_dir, watermark.epoch, watermark.clean)?;
     let (tail, chain, accepted_time_ns) = read_tail(&replayed, &watermark)?;
-    if replayed.torn_bytes > 0 {
-        tracing::info!(bytes = replayed.torn_bytes, "dropped a commit that was never finished and never acknowledged");
-    }
+    tell(&replayed, options.journal_half_bytes);
     replayed.journal.sync().map_err(StorageError::io("cannot sync the journal"))?;
     // From here on the journal grows: what a clean stop noted is true no longer.
     watermark.clean = None;
@@ -109,10 +107,12 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         (options.node.clone(), facts),
         watermark.first_retained,
         watermark.stored_through,
+        options.block_cache_bytes_max,
     ));
-    let identities = open_identities(&shared, &store, &mut writer)?;
+    let memory_entries_max = options.index_memory_entries_max;
+    let identities = open_identities(&shared, &store, &mut writer, memory_entries_max)?;
     let search_family = index::family_in_use(&store)?;
-    let search = RunFamily::open(&store, search_family)?;
+    let search = RunFamily::open(&store, search_family, memory_entries_max)?;
 
     let (queue, waiting) = mpsc::sync_channel(QUEUE_BATCHES_MAX);
     let (commands, asked) = mpsc::sync_channel(COMMANDS_MAX);
@@ -130,6 +130,7 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         content_equal,
         data_dir: data_dir.clone(),
         refuse_below_bytes: options.refuse_below_bytes,
+        tail_bytes_max: options.tail_bytes_max,
         commit_bytes_max,
         free_seen: None,
     };
@@ -146,9 +147,10 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let io = || StorageError::io("cannot start a storage thread");
     let commit_thread = fatal::spawn("log-commit", fatal.clone(), move || committer.run()).map_err(io())?;
     let sled_thread = fatal::spawn("log-sled", fatal, move || packer.run()).map_err(io())?;
-    let log =
-        Arc::new(SledLog::new(Arc::clone(&shared), queue, queued_bytes, commit_bytes_max, Arc::clone(&identities)));
-    let search_index = Arc::new(SearchIndex::new(Arc::clone(&shared), store, commands, search, search_family));
+    let limits = QueueLimits { batch_bytes_max: commit_bytes_max, queue_bytes_max: options.queue_bytes_max };
+    let log = Arc::new(SledLog::new(Arc::clone(&shared), queue, queued_bytes, limits, Arc::clone(&identities)));
+    let search = (search_family, search);
+    let search_index = Arc::new(SearchIndex::new(Arc::clone(&shared), store, commands, search, memory_entries_max));
     let admin = Arc::new(SledAdmin::new(
         options,
         shared,
@@ -159,6 +161,21 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         (vec![commit_thread, sled_thread], lock),
     ));
     Ok(OpenedLog { log: log as Arc<dyn EventLog>, search_index: search_index as Arc<dyn TermIndex>, admin })
+}
+
+/// Says what an operator may wonder about.
+fn tell(replayed: &Replayed, configured_bytes: u64) {
+    let half_bytes = replayed.journal.half_bytes();
+    if half_bytes != configured_bytes {
+        tracing::warn!(
+            half_bytes,
+            configured_bytes,
+            "the journal keeps the size that it was made with; the setting counts for a new data directory"
+        );
+    }
+    if replayed.torn_bytes > 0 {
+        tracing::info!(bytes = replayed.torn_bytes, "dropped a commit that was never finished and never acknowledged");
+    }
 }
 
 /// The hook, and what it was told.
@@ -291,8 +308,13 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(VecDeque<Rec
 }
 
 /// Opens the identity index and adds what the log holds beyond it.
-fn open_identities(shared: &Shared, store: &Store, writer: &mut Writer) -> Result<Arc<RunFamily>, StorageError> {
-    let identities = RunFamily::open(store, IDENTITY_FAMILY)?;
+fn open_identities(
+    shared: &Shared,
+    store: &Store,
+    writer: &mut Writer,
+    memory_entries_max: usize,
+) -> Result<Arc<RunFamily>, StorageError> {
+    let identities = RunFamily::open(store, IDENTITY_FAMILY, memory_entries_max)?;
     let mut after = identities.complete_through();
     if after > shared.last() {
         return Err(StorageError::Damaged(format!(

@@ -19,9 +19,6 @@ use crate::{
     storage::{CHAIN_START, ChainHash, StorageError, keys, store::Store},
 };
 
-/// Decoded blocks are kept up to so many bytes: the blocks that many readers at one place and queries share.
-const CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
-
 /// The shared state.
 #[derive(Debug)]
 pub struct Shared {
@@ -58,8 +55,10 @@ pub struct Tail {
     pub(super) records: VecDeque<Record>,
 }
 
-#[derive(Debug, Default)]
+/// Decoded blocks that many readers at one place and queries share.
+#[derive(Debug)]
 struct Cache {
+    bytes_max: usize,
     blocks: HashMap<Sequence, (u64, Arc<[Record]>, usize)>,
     order: std::collections::BTreeMap<u64, Sequence>,
     uses: u64,
@@ -74,6 +73,7 @@ impl Shared {
         (node, epochs): (crate::domain::SpiffeId, Arc<[EpochFacts]>),
         first_retained: Sequence,
         stored_through: Sequence,
+        block_cache_bytes_max: usize,
     ) -> Self {
         let last = tail.records.back().map_or(stored_through, |record| record.sequence);
         let tail_bytes = tail.records.iter().map(codec::weight_bytes).sum();
@@ -87,7 +87,7 @@ impl Shared {
             first_retained,
             progress: Mutex::new(Progress { stored_through, tail_bytes, ..Progress::default() }),
             wake: Condvar::new(),
-            cache: Mutex::default(),
+            cache: Mutex::new(Cache::new(block_cache_bytes_max)),
         }
     }
 
@@ -299,6 +299,10 @@ fn nowhere(sequence: Sequence) -> StorageError {
 }
 
 impl Cache {
+    fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, blocks: HashMap::new(), order: std::collections::BTreeMap::new(), uses: 0, bytes: 0 }
+    }
+
     fn get(&mut self, first: Sequence) -> Option<Arc<[Record]>> {
         self.uses += 1;
         let (used, records, _) = self.blocks.get_mut(&first)?;
@@ -317,7 +321,7 @@ impl Cache {
         }
         self.order.insert(self.uses, first);
         self.bytes += bytes;
-        while self.bytes > CACHE_BYTES_MAX
+        while self.bytes > self.bytes_max
             && let Some((_, oldest)) = self.order.pop_first()
         {
             if let Some((_, _, bytes)) = self.blocks.remove(&oldest) {

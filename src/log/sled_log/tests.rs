@@ -17,6 +17,7 @@ use crate::{
 
 mod chain;
 mod guards;
+mod settings;
 
 struct Case {
     directory: tempfile::TempDir,

@@ -82,6 +82,12 @@ impl Journal {
         self.halves[0].bytes().min(self.halves[1].bytes()) - HALF_HEADER_BYTES
     }
 
+    /// The size of a half, chosen at its creation.
+    #[must_use]
+    pub const fn half_bytes(&self) -> u64 {
+        self.halves[self.active].bytes()
+    }
+
     /// The generation of the active half.
     #[must_use]
     pub const fn generation(&self) -> u64 {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::domain::{Sequence, term::TermHash};
 
-/// A memory table is written as a run once it has so many entries: some 20 MiB of memory at most.
+/// A memory table is commonly written as a run once it has so many entries: some 20 MiB of memory at most.
 pub const MEMTABLE_ENTRIES_MAX: usize = 256 * 1024;
 /// So many runs of one level are merged into one of the next.
 const MERGE_WIDTH: usize = 4;
@@ -58,15 +58,7 @@ impl RunFamily {
     ///
     /// # Errors
     /// sled cannot read.
-    pub fn open(store: &Store, family: u32) -> Result<Arc<Self>, StorageError> {
-        Self::open_with(store, family, MEMTABLE_ENTRIES_MAX)
-    }
-
-    /// As [`Self::open`], with another size of the memory table.
-    ///
-    /// # Errors
-    /// sled cannot read.
-    pub fn open_with(store: &Store, family: u32, memtable_entries_max: usize) -> Result<Arc<Self>, StorageError> {
+    pub fn open(store: &Store, family: u32, memtable_entries_max: usize) -> Result<Arc<Self>, StorageError> {
         let state = match load(store, family) {
             Ok(state) => state,
             Err(StorageError::Damaged(what)) => {

@@ -1,7 +1,7 @@
 //! An index against a sorted list: whatever was written, merged, removed or reopened, it answers the same.
 
 use super::*;
-use crate::storage::store::Store;
+use crate::storage::store::{PAGE_CACHE_BYTES, Store};
 
 const FAMILY: u32 = 7;
 
@@ -17,8 +17,8 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (store, writer) = Store::open(directory.path()).unwrap();
-        let index = RunFamily::open_with(&store, FAMILY, 64).unwrap();
+        let (store, writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
+        let index = RunFamily::open(&store, FAMILY, 64).unwrap();
         Self { _directory: directory, store, writer, index, model: std::collections::BTreeSet::default(), through: 0 }
     }
 
@@ -36,7 +36,7 @@ impl Case {
     fn reopen(&mut self) {
         self.index.freeze();
         self.maintain();
-        self.index = RunFamily::open_with(&self.store, FAMILY, 64).unwrap();
+        self.index = RunFamily::open(&self.store, FAMILY, 64).unwrap();
         assert_eq!(self.index.complete_through(), Sequence(self.through));
     }
 
@@ -101,7 +101,7 @@ fn a_damaged_manifest_opens_empty_to_be_built_anew() {
     (0..200).for_each(|_| case.add(&[1]));
     case.reopen();
     case.writer.put(&keys::manifest(FAMILY), b"altered").unwrap();
-    let index = RunFamily::open_with(&case.store, FAMILY, 64).unwrap();
+    let index = RunFamily::open(&case.store, FAMILY, 64).unwrap();
     assert_eq!(index.complete_through(), Sequence::ZERO);
 }
 

@@ -124,7 +124,7 @@ async fn a_stalled_reader_costs_its_window_and_is_ended_with_its_resume_point() 
     while room.subscriptions.sessions().count() != 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let window = (window::WINDOW_MESSAGES as u64 + 1) * 256;
+    let window = (SessionLimits::default().window_messages_max as u64 + 1) * 256;
     assert!(info.reached().get() <= window, "{} events were prepared", info.reached());
     let (end, seen) = end(&mut stream).await;
     assert_eq!(end.reason, EndReason::ReaderStalled { stalled_max: Duration::from_secs(60) });

@@ -14,7 +14,11 @@ use crate::{
         contract::Record,
         sled_log::{directory::Directory, meant, recover::check_last_blocks, shared},
     },
-    storage::{CHAIN_START, store::Store, watermark::WatermarkFile},
+    storage::{
+        CHAIN_START,
+        store::{PAGE_CACHE_BYTES, Store},
+        watermark::WatermarkFile,
+    },
 };
 
 fn record(sequence: u64, event: &NewEvent) -> Record {
@@ -57,7 +61,7 @@ async fn the_last_block_must_end_where_the_watermark_says() {
     append(&opened, 0..4_000).await;
     close(opened).await;
     let (_, mut watermark) = WatermarkFile::open(&case.options().data_dir).unwrap().unwrap();
-    let (store, _writer) = Store::open(&case.options().data_dir).unwrap();
+    let (store, _writer) = Store::open(&case.options().data_dir, PAGE_CACHE_BYTES).unwrap();
     let directory = Directory::load(&store, watermark.first_retained, watermark.stored_through).unwrap();
     assert!(directory.rows().len() > 1, "the test needs blocks in sled");
     check_last_blocks(&store, &directory, &watermark).unwrap();
@@ -90,11 +94,11 @@ async fn a_kill_after_a_clean_stop_loses_nothing_that_came_between() {
 #[test]
 fn nothing_beyond_the_durable_end_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, _writer) = Store::open(directory.path()).unwrap();
+    let (store, _writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
     let records = (1..=5).map(|number| record(number, &event(number))).collect();
     let tail = shared::Tail { records };
     let epochs = (publisher(), Arc::from([]));
-    let shared = shared::Shared::new(store, Directory::default(), tail, epochs, Sequence(1), Sequence::ZERO);
+    let shared = shared::Shared::new(store, Directory::default(), tail, epochs, Sequence(1), Sequence::ZERO, 1 << 20);
     shared.durable.send_replace(Sequence(3));
     let chunk = shared.read(Sequence::ZERO, usize::MAX, None).unwrap().unwrap();
     assert_eq!((chunk.records.len(), chunk.through), (3, Sequence(3)));

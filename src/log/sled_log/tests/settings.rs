@@ -1,0 +1,42 @@
+//! What an operator sets is kept: sizes, memory, and what a change means for a log that is there.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_keeps_the_size_that_it_was_made_with() {
+    let case = Case::new();
+    let opened = case.open().unwrap();
+    append(&opened, 0..50).await;
+    close(opened).await;
+    let options = LogOptions { journal_half_bytes: 2 * journal::HALF_BYTES_MIN, ..case.options() };
+    let opened = open(&options, Arc::new(SystemClock), |a, b| a == b).unwrap();
+    append(&opened, 50..60).await;
+    check(&opened, 60).await;
+    for name in journal::FILE_NAMES {
+        assert_eq!(options.data_dir.join(name).metadata().unwrap().len(), journal::HALF_BYTES_MIN);
+    }
+    close(opened).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_takes_no_more_bytes_than_it_may() {
+    let case = Case::new();
+    let options = LogOptions { queue_bytes_max: 100, ..case.options() };
+    let opened = open(&options, Arc::new(SystemClock), |a, b| a == b).unwrap();
+    let refused = opened.log.append(batch(AppendMode::Each, vec![event(0)])).await;
+    assert_eq!(refused, Err(AppendError::Overloaded));
+    check(&opened, 0).await;
+    close(opened).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_tail_makes_commits_wait_and_loses_nothing() {
+    let case = Case::new();
+    let options = LogOptions { tail_bytes_max: 300 * 1024, index_memory_entries_max: 64, ..case.options() };
+    let opened = open(&options, Arc::new(SystemClock), |a, b| a == b).unwrap();
+    append(&opened, 0..4_000).await;
+    check(&opened, 4_000).await;
+    let found = opened.log.find(event(17).publisher, event(17).event_id).await.unwrap();
+    assert_eq!(found.map(|record| record.sequence), Some(Sequence(18)));
+    close(opened).await;
+}
