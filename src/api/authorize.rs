@@ -125,9 +125,6 @@ impl<S> std::fmt::Debug for Authorize<S> {
 }
 
 #[cfg(test)]
-mod matrix;
-
-#[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, path::Path};
 

@@ -4,5 +4,6 @@ mod cli;
 mod demo;
 mod events;
 mod harness;
+mod matrix;
 mod node;
 mod query;

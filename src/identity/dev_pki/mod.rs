@@ -187,7 +187,8 @@ impl DevPki {
             | Fault::SecondUriName(_)
             | Fault::NoUriName
             | Fault::NameIs(_)
-            | Fault::ServerOnly => self.issue(id, &params, None),
+            | Fault::ServerOnly
+            | Fault::Authority => self.issue(id, &params, None),
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Fault {
     SelfSigned,
     /// It may serve, but not be a client.
     ServerOnly,
+    /// It is an authority's: it could vouch for any name of its domain.
+    Authority,
 }
 
 /// What a certificate is for.
@@ -77,6 +79,11 @@ impl Fault {
             Self::NameIs(name) => leaf(&[name], &[], Purpose::Participant, good),
             Self::SelfSigned => leaf(&[id], &[], Purpose::Participant, good),
             Self::ServerOnly => leaf(&[id], &[], Purpose::ServerOnly, good),
+            Self::Authority => {
+                let mut params = leaf(&[id], &[], Purpose::Participant, good)?;
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                Ok(params)
+            }
         }
     }
 }
