@@ -1,5 +1,6 @@
 //! Whether two publications of one event id say the same. Languages serialise the same event differently, and gateways stamp it anew; so
-//! where bytes differ the decoded content decides, with `created_time` left out. It never decides which of the two is kept.
+//! where bytes differ the decoded content decides, with `created_time` left out, and the digests of the messages that it was derived from:
+//! a message sent again has another time in its header, or another comment, and says the same. It never decides which of the two is kept.
 //!
 //! The event's bytes alone count, not the signature: signing the same statement again, with another key or for the first time, makes no
 //! other statement. Unknown fields count as content, at whatever depth: a newer publisher may have put there what matters.
@@ -9,7 +10,8 @@ use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
 
 use super::{SignedEvent, descriptors, proto::Event};
 
-/// Whether two encoded `SignedEvent`s carry the same event, but for `created_time`. Bytes that cannot be decoded equal only themselves.
+/// Whether two encoded `SignedEvent`s carry the same event, but for `created_time` and `sources[].sha256`. Bytes that cannot be decoded
+/// equal only themselves.
 #[must_use]
 pub fn content_equal(signed_a: &[u8], signed_b: &[u8]) -> bool {
     if signed_a == signed_b {
@@ -24,7 +26,10 @@ pub fn content_equal(signed_a: &[u8], signed_b: &[u8]) -> bool {
 }
 
 fn known_content(event: &[u8]) -> Option<Event> {
-    Some(Event { created_time: None, ..Event::decode(event).ok()? })
+    let mut content = Event { created_time: None, ..Event::decode(event).ok()? };
+    // Which message it was (its standard and its own id) counts; how that message was written does not.
+    content.sources.iter_mut().for_each(|source| source.sha256.clear());
+    Some(content)
 }
 
 /// An unknown field: where it stands, its number, and its encoded form.
@@ -68,7 +73,10 @@ mod tests {
     use prost::encoding::{WireType, encode_key, encode_varint};
 
     use super::*;
-    use crate::{testing::events::Voyage, wire::proto::Signature};
+    use crate::{
+        testing::events::Voyage,
+        wire::proto::{Signature, Source},
+    };
 
     fn signed(event: Vec<u8>) -> Vec<u8> {
         SignedEvent { event: Bytes::from(event), signature: None }.encode_to_vec()
@@ -119,6 +127,22 @@ mod tests {
         let signature = Some(Signature { key_id: "k".into(), ..Signature::default() });
         let with = SignedEvent { event: Bytes::from(event.encode_to_vec()), signature }.encode_to_vec();
         assert!(content_equal(&signed(event.encode_to_vec()), &with));
+    }
+
+    #[test]
+    fn how_its_source_was_written_says_nothing_but_which_source_it_was_does() {
+        let from = |message_id: &str, sha256: &'static [u8]| {
+            let source = Source {
+                standard: "WCO:DM:3.6:RES".into(),
+                message_id: message_id.into(),
+                sha256: Bytes::from_static(sha256),
+            };
+            signed(Event { sources: vec![source], ..original() }.encode_to_vec())
+        };
+        assert!(content_equal(&from("RES-1", &[1; 32]), &from("RES-1", &[2; 32])));
+        assert!(content_equal(&from("RES-1", &[1; 32]), &from("RES-1", &[])));
+        assert!(!content_equal(&from("RES-1", &[1; 32]), &from("RES-2", &[1; 32])));
+        assert!(!content_equal(&from("RES-1", &[1; 32]), &signed(original().encode_to_vec())));
     }
 
     #[test]

@@ -53,7 +53,8 @@ class Agency:
 class _History:
     """What the files so far have said of one scenario."""
 
-    lodged: set[str] = field(default_factory=set)
+    # The reference of each declaration's first receipt.
+    lodged: dict[str, str] = field(default_factory=dict)
     bound: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -101,7 +102,7 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
         event = envelope(ids=[reference], places=[office], inspection=inspection, **common)
         result.cannot_say("which kind of control a response 05 orders: it does not say", file.name)
     else:
-        clearance = pb.Clearance(step=_step(code, mrn, history), reasons=_reasons(response))
+        clearance = pb.Clearance(step=_step(code, mrn, reference, history), reasons=_reasons(response))
         due = _text(response, "AdditionalInformation/LimitDateTime/DateTimeString")
         if due:
             clearance.due_time.FromDatetime(_wco_time(due).astimezone(UTC))
@@ -126,13 +127,12 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
         _bind(file, reference, lrn, mrn, common, agency, result)
 
 
-def _step(code: str, mrn: str, history: _History) -> pb.ClearanceStep:
-    """The first receipt of a declaration is its lodging; a later one is the receipt of an amendment to it."""
+def _step(code: str, mrn: str, reference: str, history: _History) -> pb.ClearanceStep:
+    """The first receipt of a declaration is its lodging, also where it is sent again; another one is that of an amendment to it."""
     if code != "02":
         return STEPS[code]
-    if mrn in history.lodged:
+    if history.lodged.setdefault(mrn, reference) != reference:
         return pb.CLEARANCE_STEP_AMENDED
-    history.lodged.add(mrn)
     return pb.CLEARANCE_STEP_LODGED
 
 
