@@ -2,6 +2,7 @@
 
 pub mod code_lists;
 mod gauges;
+mod page_key;
 mod services;
 mod start;
 mod stop;

@@ -21,7 +21,10 @@ use crate::{
     publish::{Door, DoorParts, EventQuota, PublishLimits},
     subscribe::{Sessions, Subscriptions, SubscriptionsParts},
     tasks::{OnFailure, Tasks},
-    views::{Associations, AssociationsView, Runner, SearchView, ViewHandle, page_token::PageTokens},
+    views::{
+        Associations, AssociationsView, Runner, SearchView, ViewHandle,
+        page_token::{PageKey, PageTokens},
+    },
     wire::proto::{event_service_server::EventServiceServer, node_service_server::NodeServiceServer},
 };
 
@@ -35,6 +38,7 @@ pub(super) struct Shared<'a> {
     pub(super) tasks: &'a Tasks,
     pub(super) live: &'a LiveCalls,
     pub(super) draining: &'a CancellationToken,
+    pub(super) page_key: PageKey,
 }
 
 /// The services, and what the node's gauges read.
@@ -72,6 +76,7 @@ impl Shared<'_> {
         }));
         let sessions = subscriptions.sessions();
         let acknowledged = Arc::new(LastAcknowledged::default());
+        let tokens = Arc::new(PageTokens::new(&self.page_key, &**self.clock));
         let queries = Arc::new(Queries::new(QueriesParts {
             log: log.clone(),
             search_index: index.clone(),
@@ -83,6 +88,7 @@ impl Shared<'_> {
             sessions: sessions.clone(),
             clock: self.clock.clone(),
             node: node.clone(),
+            tokens: tokens.clone(),
         }));
         let published = Arc::new(Published::default());
         let events = EventApi::new(EventServiceParts {
@@ -97,7 +103,7 @@ impl Shared<'_> {
             clock: self.clock.clone(),
             draining: self.draining.clone(),
         });
-        let node_api = self.node_api(&views, associations, sessions.clone(), published);
+        let node_api = self.node_api(&views, associations, sessions.clone(), published, tokens);
         let api = &self.config.api;
         let routes = routes
             .add_service(EventServiceServer::new(events).max_decoding_message_size(api.publish_request_bytes_max))
@@ -127,6 +133,7 @@ impl Shared<'_> {
         associations: Arc<Associations>,
         sessions: Arc<Sessions>,
         published: Arc<Published>,
+        tokens: Arc<PageTokens>,
     ) -> NodeApi {
         let data_dir: &Path = &self.config.node.data_dir;
         NodeApi::new(NodeParts {
@@ -139,7 +146,7 @@ impl Shared<'_> {
             live: self.live.clone(),
             published,
             code_lists: self.code_lists.clone(),
-            tokens: Arc::new(PageTokens::new(&**self.clock)),
+            tokens,
             tasks: self.tasks.clone(),
             clock: self.clock.clone(),
             data_dir: data_dir.to_owned(),

@@ -11,6 +11,7 @@ use tonic_health::ServingStatus;
 use super::{
     Node, RunningNode, StartError, code_lists,
     gauges::Gauges,
+    page_key,
     services::{Services, Shared},
     stop::services,
 };
@@ -26,7 +27,9 @@ use crate::{
     },
     subscribe::SessionLimits,
     tasks::{OnFailure, Tasks},
-    telemetry, wire,
+    telemetry,
+    views::page_token::PageKey,
+    wire,
 };
 
 /// How often a quiet connection is probed, and how long a probe may stay unanswered: a client that is gone is noticed within 30 s.
@@ -49,14 +52,16 @@ impl Node {
     pub async fn start(config: Config) -> Result<RunningNode, StartError> {
         telemetry::metrics_recorder();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        make_private_dir(&config.node.data_dir)
-            .map_err(|error| StartError::DataDir { path: config.node.data_dir.clone(), error })?;
+        let data_dir_fails = |error| StartError::DataDir { path: config.node.data_dir.clone(), error };
+        make_private_dir(&config.node.data_dir).map_err(data_dir_fails)?;
         let identity = Identity::open(&config.identity, clock.clone())?;
         let lists =
             code_lists::load(&config.code_lists).map_err(|(path, fault)| StartError::CodeList { path, fault })?;
         let listeners = Listeners::bind(&config).await?;
         let log = open_log(&config, &identity, clock.clone()).await?;
-        Ok(compose(config, clock, identity, Arc::new(lists), listeners, log).await)
+        // The log's opening has taken the directory, so no other process makes the key at the same time.
+        let page_key = page_key::load_or_make(&config.node.data_dir, &*clock).map_err(data_dir_fails)?;
+        Ok(compose(config, clock, identity, Arc::new(lists), page_key, listeners, log).await)
     }
 }
 
@@ -131,6 +136,7 @@ async fn compose(
     clock: Arc<dyn Clock>,
     identity: Identity,
     lists: Arc<CodeLists>,
+    page_key: PageKey,
     listeners: Listeners,
     opened: OpenedLog,
 ) -> RunningNode {
@@ -151,6 +157,7 @@ async fn compose(
         tasks: &tasks,
         live: &live,
         draining: &draining,
+        page_key,
     };
     let Services { routes, views, sessions } = shared.build(Routes::new(health_service));
     let OpenedLog { log, search_index: _, admin } = opened;

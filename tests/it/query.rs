@@ -188,3 +188,55 @@ async fn what_a_query_cannot_mean_is_said_by_field() {
     assert_eq!(refused.get_details_bad_request().expect("details").field_violations[0].field, "page_token");
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn a_page_token_outlives_a_restart_and_fits_only_its_own_request_and_caller() {
+    let harness = Harness::start_with(POLICY, |_| {}).await;
+    let (voyage, events) = voyage(1);
+    publish(&mut harness.events(&harness.port).await, &events[1..]).await;
+    let list = proto::ListEventsRequest { order: ListOrder::OldestFirst.into(), page_size: 4, ..Default::default() };
+    let timeline =
+        proto::GetTimelineRequest { subject: Some(voyage.container_subject()), page_size: 4, ..Default::default() };
+    let mut port = harness.events(&harness.port).await;
+    let listed = port.list_events(list.clone()).await.expect("a page").into_inner();
+    let told = port.get_timeline(timeline.clone()).await.expect("a page").into_inner();
+    drop(port);
+
+    let harness = Box::pin(harness.stop().await.start_again()).await;
+    let (mut port, mut customs) = (harness.events(&harness.port).await, harness.events(&harness.customs).await);
+    let token = listed.next_page_token;
+    let next = proto::ListEventsRequest { page_token: token.clone(), ..list.clone() };
+    let mut ids: Vec<String> = listed.events.iter().map(id_of).collect();
+    ids.extend(list_all(&mut port, next.clone()).await);
+    assert_eq!(ids, events[1..].iter().map(|event| event.event_id.clone()).collect::<Vec<_>>());
+    let next_told = proto::GetTimelineRequest { page_token: told.next_page_token, page_size: 9, ..timeline.clone() };
+    let refused = port.get_timeline(next_told.clone()).await.expect_err("another page size");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let rest = port.get_timeline(proto::GetTimelineRequest { page_size: 4, ..next_told }).await.expect("a page");
+    let shown = |entries: &[proto::TimelineEntry]| {
+        entries.iter().filter_map(|entry| entry.event.as_ref()).map(id_of).collect::<Vec<_>>()
+    };
+    let whole = proto::GetTimelineRequest { page_size: 100, ..timeline };
+    let whole = port.get_timeline(whole).await.expect("a timeline").into_inner();
+    assert_eq!([shown(&told.entries), shown(&rest.get_ref().entries)].concat(), shown(&whole.entries)[..8]);
+
+    let mut altered = token.clone().into_bytes();
+    let last = altered.last_mut().expect("a token is not empty");
+    *last = if *last == b'0' { b'1' } else { b'0' };
+    let altered = String::from_utf8(altered).expect("still digits");
+    for (who, wrong) in [
+        (&mut customs, next.clone()),
+        (&mut port, proto::ListEventsRequest { order: ListOrder::NewestFirst.into(), ..next.clone() }),
+    ] {
+        let refused = who.list_events(wrong).await.expect_err("not hers, or not this order");
+        assert_eq!(refused.get_details_bad_request().expect("details").field_violations[0].field, "page_token");
+    }
+    let wrongs = [
+        proto::ListEventsRequest { filters: vec![container(1)], ..next.clone() },
+        proto::ListEventsRequest { page_token: altered, ..next.clone() },
+    ];
+    for wrong in wrongs {
+        assert_eq!(port.list_events(wrong).await.expect_err("altered").code(), Code::InvalidArgument);
+    }
+    harness.stop().await;
+}

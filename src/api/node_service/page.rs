@@ -1,4 +1,5 @@
-//! Pages of lists: sizes, and tokens that fit only the request and the caller that they were given to. It never keeps a list.
+//! Pages of lists: sizes, and tokens that fit only the request and the caller that they were given to. What these lists show (grants,
+//! refusals, connections, participants) is counted anew by each process, so their tokens end with it. It never keeps a list.
 
 use super::NodeApi;
 use crate::{api::Refused, identity::Caller, views::page_token::TokenBinding, wire::violations::Violation};
@@ -26,7 +27,9 @@ impl NodeApi {
         page_size: u32,
         page_token: &str,
     ) -> Result<Page, Refused> {
-        let binding = TokenBinding::of(&[method.as_bytes(), caller.id.as_str().as_bytes(), narrowing.as_bytes()]);
+        let process = self.0.start_time_ns.to_le_bytes();
+        let parts = [method.as_bytes(), caller.id.as_str().as_bytes(), &process, narrowing.as_bytes()];
+        let binding = TokenBinding::of(&parts);
         let size = if page_size == 0 { PAGE_SIZE_DEFAULT } else { (page_size as usize).min(PAGE_SIZE_MAX) };
         let after = match page_token {
             "" => None,

@@ -53,7 +53,7 @@ impl Queries {
         let asking = self.asking(caller).await?;
         let resumed = match &*token {
             "" => None,
-            token => Some(Cursor::read(&self.tokens.open(&binding, token)?)?),
+            token => Some(Cursor::read(&self.parts.tokens.open(&binding, token)?)?),
         };
         let through = resumed.map_or(asking.through, |cursor| cursor.through);
         let bounds = self.bounds(&filters, through, descending).await?;
@@ -74,7 +74,7 @@ impl Queries {
                 self.finder.walk(&question, bounds, from, WORK, &mut take).await?
             }
         };
-        let next_page_token = next.map(|from| self.tokens.seal(&binding, &Cursor { through, from }.written()));
+        let next_page_token = next.map(|from| self.parts.tokens.seal(&binding, &Cursor { through, from }.written()));
         Ok(ListEventsResponse {
             events: records.iter().map(|record| self.recorded(record)).collect::<Result<_, _>>()?,
             next_page_token: next_page_token.unwrap_or_default(),

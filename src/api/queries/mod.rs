@@ -55,6 +55,8 @@ pub struct QueriesParts {
     pub clock: Arc<dyn Clock>,
     /// This node's name.
     pub node: SpiffeId,
+    /// Seals page tokens.
+    pub tokens: Arc<PageTokens>,
 }
 
 /// Answers queries. Shared as `Arc<Queries>`.
@@ -62,7 +64,6 @@ pub struct Queries {
     parts: QueriesParts,
     finder: Finder,
     recorder: Recorder,
-    tokens: PageTokens,
 }
 
 /// Who asks, judged at one moment.
@@ -83,9 +84,8 @@ impl Queries {
             associations: Arc::clone(&parts.associations),
             node: parts.node.clone(),
         };
-        let tokens = PageTokens::new(&*parts.clock);
         let recorder = Recorder::new(parts.node.clone(), &*parts.log);
-        Self { parts, finder, recorder, tokens }
+        Self { parts, finder, recorder }
     }
 
     /// The views, for the operator.

@@ -6,10 +6,13 @@ use prost::Message;
 
 use super::*;
 use crate::{
-    clock::TestClock,
+    clock::{SystemClock, TestClock},
     domain::EventId,
     testing::events::{self, BROKER, CARRIER, CUSTOMS, HOUR_NS, TERMINAL, Voyage},
-    views::test_node::{NODE, NOW_NS, TestNode, policy, spiffe},
+    views::{
+        page_token::PageKey,
+        test_node::{NODE, NOW_NS, TestNode, policy, spiffe},
+    },
     wire::proto::{
         Audience, Event, EventFilter, ExplainEventRequest, GetEventRequest, GetPortCallRequest, GetTimelineRequest,
         ListEventsRequest, ListOrder, Reach, Subject, SubjectRole,
@@ -59,6 +62,7 @@ fn queries(node: &TestNode) -> Queries {
         sessions: Arc::default(),
         clock: Arc::new(TestClock::at_ns(NOW_NS)),
         node: spiffe(NODE),
+        tokens: Arc::new(PageTokens::new(&PageKey::fresh(&SystemClock), &SystemClock)),
     })
 }
 

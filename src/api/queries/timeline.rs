@@ -62,7 +62,7 @@ impl Queries {
         let asking = self.asking(caller).await?;
         let resumed = match &*token {
             "" => None,
-            token => Some(Cursor::read(&self.tokens.open(&binding, token)?)?),
+            token => Some(Cursor::read(&self.parts.tokens.open(&binding, token)?)?),
         };
         let through = resumed.as_ref().map_or(asking.through, |cursor| cursor.through);
         let asked = Asked {
@@ -91,7 +91,7 @@ impl Queries {
         Ok(GetTimelineResponse {
             entries,
             associated: associated.collect(),
-            next_page_token: next.map(|cursor| self.tokens.seal(&binding, &cursor.written())).unwrap_or_default(),
+            next_page_token: next.map(|cursor| self.parts.tokens.seal(&binding, &cursor.written())).unwrap_or_default(),
             as_of: self.position(through),
         })
     }
@@ -201,6 +201,11 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        clock::SystemClock,
+        domain::spiffe::SPIFFE_ID_BYTES_MAX,
+        views::page_token::{PageKey, PageTokens, TokenBinding},
+    };
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
@@ -214,5 +219,14 @@ mod tests {
         let cursor = Cursor { through: Sequence(42), after };
         assert_eq!(Cursor::read(&cursor.written()), Ok(cursor.clone()));
         assert_eq!(Cursor::read(&cursor.written()[..20]), Err(TokenInvalid));
+        let publisher = format!("spiffe://port.example/{}", "a".repeat(SPIFFE_ID_BYTES_MAX - 22)).into();
+        let longest = Cursor { after: FoldKey { publisher, ..cursor.after }, ..cursor }.written();
+        let tokens = PageTokens::new(&PageKey::fresh(&SystemClock), &SystemClock);
+        let binding = TokenBinding::of(&[]);
+        assert_eq!(
+            tokens.open(&binding, &tokens.seal(&binding, &longest)),
+            Ok(longest),
+            "whatever the publisher's name"
+        );
     }
 }
