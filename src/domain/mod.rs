@@ -2,6 +2,7 @@
 //! reads a clock, or knows protobuf, TLS or storage.
 
 pub mod bindings;
+pub mod clearance;
 pub mod code_lists;
 pub mod codes;
 pub mod event_id;
