@@ -46,6 +46,12 @@ impl Decoded {
         })
     }
 
+    /// Whether it only takes back another event, and says nothing itself.
+    #[must_use]
+    pub fn retracts(&self) -> bool {
+        self.event.revision.as_ref().is_some_and(|revision| revision.kind() == proto::RevisionKind::Retract)
+    }
+
     /// Its place in the order of folds and timelines.
     #[must_use]
     pub fn fold_key(&self) -> FoldKey {

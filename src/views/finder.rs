@@ -125,7 +125,7 @@ impl Finder {
     }
 
     /// The next candidates, and where to go on after them.
-    async fn gather(
+    pub(super) async fn gather(
         &self,
         candidates: &mut Candidates,
         bounds: &Bounds,
@@ -151,7 +151,8 @@ impl Finder {
         Ok((places, next))
     }
 
-    async fn fetch(&self, mut places: Vec<Sequence>, descending: bool) -> Result<Vec<Record>, LogError> {
+    /// The records at some places, in walking order.
+    pub(super) async fn fetch(&self, mut places: Vec<Sequence>, descending: bool) -> Result<Vec<Record>, LogError> {
         if places.is_empty() {
             return Ok(Vec::new());
         }

@@ -1,7 +1,8 @@
-//! State derived from the log: search, associations, timelines, port calls. Deletable and rebuildable; it never holds a truth of its own.
+//! State derived from the log: search, associations, timelines, port calls, clearances. Deletable and rebuildable; it never holds a truth of its own.
 
 pub mod associations;
 pub mod candidates;
+pub mod clearance;
 pub mod decoded;
 pub mod finder;
 pub mod fold_order;
@@ -10,6 +11,7 @@ pub(crate) mod memory_terms;
 pub mod page_token;
 pub mod plan;
 pub mod port_call;
+pub mod revisions;
 pub mod runner;
 pub mod search;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The history of one subject: its events and those of what belongs to it, in the order of what was said. It never names a subject that
 //! the caller could not learn of from an association that she may read, and judges each event by itself.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::{
     associations::{graph::Tie, statement::Subject},
@@ -9,6 +9,7 @@ use super::{
     decoded::{Decoded, key},
     finder::{Finder, Question, Take, Work},
     fold_order::FoldKey,
+    revisions::Revisions,
 };
 use crate::{
     domain::{
@@ -19,7 +20,6 @@ use crate::{
     },
     identity::Rights,
     log::{LogError, Record},
-    wire::proto,
 };
 
 /// At most so many subjects are gathered into one timeline, the one asked for among them.
@@ -109,7 +109,7 @@ impl Finder {
         let ways: HashMap<Subject, usize> =
             associated.iter().enumerate().map(|(way, one)| (Subject::of(&key(&one.subject)), way)).collect();
         let mut filters = vec![asked.filter.clone()];
-        filters.extend(associated.iter().filter_map(|one| by_value(&one.subject)));
+        filters.extend(associated.iter().filter_map(|one| by_value(&one.subject.value)));
         let gathered = self.gather_events(asked.rights, asked.now_ns, asked.through, &filters).await?;
         let entry = |decoded: &Decoded, revised_by: Option<EventId>| {
             let via = if decoded.subjects().any(|subject| fits(&asked.subject, &key(&subject))) {
@@ -236,32 +236,19 @@ impl Finder {
 #[derive(Debug, Default)]
 pub struct Gathered {
     events: Vec<Decoded>,
-    revised: BTreeMap<(SpiffeId, EventId), (FoldKey, EventId)>,
+    revisions: Revisions,
 }
 
 impl Gathered {
     fn take_in(&mut self, decoded: Decoded) {
-        if let Some(revised) = decoded.revises {
-            let by = (decoded.fold_key(), decoded.event_id);
-            let known = self.revised.entry((decoded.publisher.clone(), revised)).or_insert_with(|| by.clone());
-            // Where two revise one, which only nodes apart can bring about, the later word counts at every node.
-            if *known < by {
-                *known = by;
-            }
-        }
+        self.revisions.note(&decoded);
         self.events.push(decoded);
     }
 
     /// What `make` makes of each statement and of the event that revises it. A retraction says nothing itself and is left out.
     pub fn statements<T>(&self, make: &dyn Fn(&Decoded, Option<EventId>) -> Option<T>) -> Vec<T> {
-        let retracts = |decoded: &Decoded| {
-            decoded.event.revision.as_ref().is_some_and(|revision| revision.kind() == proto::RevisionKind::Retract)
-        };
-        let revised_by = |decoded: &Decoded| {
-            self.revised.get(&(decoded.publisher.clone(), decoded.event_id)).map(|(_, event_id)| *event_id)
-        };
-        let stating = self.events.iter().filter(|decoded| !retracts(decoded));
-        stating.filter_map(|decoded| make(decoded, revised_by(decoded))).collect()
+        let stating = self.events.iter().filter(|decoded| !decoded.retracts());
+        stating.filter_map(|decoded| make(decoded, self.revisions.of(decoded))).collect()
     }
 }
 
@@ -281,8 +268,8 @@ fn fits(asked: &SubjectKey<'_>, found: &SubjectKey<'_>) -> bool {
 }
 
 /// The filter that finds a subject's events by its value; which of them are about it is checked when they are open.
-fn by_value(subject: &SubjectTerm) -> Option<Filter> {
-    let spec = SubjectSpec { value: subject.value.clone(), ..SubjectSpec::default() };
+pub(super) fn by_value(value: &str) -> Option<Filter> {
+    let spec = SubjectSpec { value: value.to_owned(), ..SubjectSpec::default() };
     Filter::compile(&FilterSpec { subjects: vec![spec], ..FilterSpec::default() }, false).ok()
 }
 

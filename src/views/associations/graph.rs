@@ -46,8 +46,21 @@ pub struct Graph {
 pub struct Tie {
     /// The subject at the other end.
     pub other: Subject,
+    /// Whether that one is the parent of the two.
+    pub other_is_parent: bool,
     /// The places of the statements that hold it up, of one administration.
     pub supports: Vec<Sequence>,
+}
+
+/// What one administration says are all the children of one kind that a parent has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllOfAKind {
+    /// Their `IdentifierKind`.
+    pub kind: u8,
+    /// The children.
+    pub children: BTreeSet<Subject>,
+    /// The place of the statement that says so.
+    pub said_at: Sequence,
 }
 
 /// What a group came to before it was changed.
@@ -205,7 +218,8 @@ impl Graph {
         for key in self.groups_of.get(subject).into_iter().flatten() {
             let Some(group) = self.groups.get(key) else { continue };
             let mut tie = |other: &Subject, child: &Subject| {
-                ties.push(Tie { other: other.clone(), supports: group.supports(child.borrow()).to_vec() });
+                let supports = group.supports(child.borrow()).to_vec();
+                ties.push(Tie { other: other.clone(), other_is_parent: other == &key.1, supports });
             };
             if *subject == key.1 {
                 let children: BTreeSet<&Subject> = group.children().filter(|child| *child != subject).collect();
@@ -217,6 +231,21 @@ impl Graph {
             }
         }
         ties
+    }
+
+    /// What administrations say are all the children that a subject has, each kind for itself.
+    #[must_use]
+    pub fn complete_children(&self, parent: &Subject) -> Vec<AllOfAKind> {
+        let mut all = Vec::new();
+        for key in self.groups_of.get(parent).into_iter().flatten().filter(|key| key.1 == *parent) {
+            let Some(group) = self.groups.get(key) else { continue };
+            all.extend(group.complete_kinds().map(|(kind, said_at)| AllOfAKind {
+                kind,
+                children: group.children().filter(|child| child.fields().kind == kind).cloned().collect(),
+                said_at,
+            }));
+        }
+        all
     }
 
     /// All that a participant is bound to; none where that is more than `count_max`.

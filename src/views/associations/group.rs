@@ -24,6 +24,8 @@ pub struct Group {
 pub struct State {
     children: HashMap<Subject, Vec<Sequence>>,
     participants: HashMap<Box<str>, HashSet<Sequence>>,
+    /// The kinds of which all children are named, each with the place of the statement that says so.
+    complete: HashMap<u8, Sequence>,
 }
 
 impl Group {
@@ -60,6 +62,11 @@ impl Group {
     /// The children that are tied to the parent now.
     pub fn children(&self) -> impl Iterator<Item = &Subject> {
         self.state.children.keys()
+    }
+
+    /// The kinds of children of which all are tied that there are, each with the place of the statement that says so.
+    pub fn complete_kinds(&self) -> impl Iterator<Item = (u8, Sequence)> {
+        self.state.complete.iter().map(|(kind, place)| (*kind, *place))
     }
 
     /// The participants that are named and not detached.
@@ -113,6 +120,12 @@ impl State {
             let kinds: BTreeSet<u8> = says.children.iter().map(|child| child.fields().kind).collect();
             let named: BTreeSet<&Subject> = says.children.iter().collect();
             self.children.retain(|child, _| !kinds.contains(&child.fields().kind) || named.contains(child));
+            self.complete.extend(kinds.into_iter().map(|kind| (kind, sequence)));
+        } else {
+            // Who names another child later, without saying that these are all, takes back that those before were all.
+            for child in says.children.iter().filter(|child| !self.children.contains_key(*child)) {
+                self.complete.remove(&child.fields().kind);
+            }
         }
         for child in &says.children {
             let places = self.children.entry(child.clone()).or_default();

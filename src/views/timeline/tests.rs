@@ -7,7 +7,7 @@ use crate::{
         decoded::canonical,
         test_node::{NOW_NS, TestNode, policy, reads_all, spiffe},
     },
-    wire::proto::{Association, AssociationStep, Audience, Event, Reach, TimePrecision, event::Body},
+    wire::proto::{self, Association, AssociationStep, Audience, Event, Reach, TimePrecision, event::Body},
 };
 
 async fn timeline(

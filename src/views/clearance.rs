@@ -1,0 +1,242 @@
+//! Whether goods may go on, folded at the moment of asking from the events that the search index finds: of the subject, and of what
+//! associations and clearances tie to it. Nothing is stored for it, so there is no second truth that could differ from the log, nothing
+//! to migrate, and no size to bound but that of one answer: a clearance has tens of events, found and folded in some milliseconds.
+//!
+//! **Who sees what.** Two folds are made of the same events: of those that the caller may read, and of all. She is shown the first. Of
+//! the second she is told no more than how many holds are open that she is not shown, and that the goods may not leave where only what
+//! she may not read stands against it. So a release is one for all: nobody is told "released" while the node knows better.
+
+mod casebook;
+mod coverage;
+mod knowledge;
+mod related;
+
+use std::sync::Arc;
+
+pub use self::casebook::{Filed, STATEMENTS_MAX, SUBJECTS_MAX};
+use self::{
+    casebook::{Casebook, Sources},
+    coverage::CoverageFound,
+    knowledge::{Knowledge, Said, Sight},
+    related::{Related, SubjectSet},
+};
+use super::{
+    associations::statement::Subject,
+    decoded::Decoded,
+    finder::{Finder, Question, Take, Work},
+    timeline::{GatherError, by_value},
+};
+use crate::{
+    domain::{
+        EventId, Sequence,
+        bindings::SubjectKey,
+        clearance::{Coverage, HoldKey, Lifecycle, Obstacle, obstacles},
+    },
+    identity::Rights,
+    views::candidates::Bounds,
+};
+
+/// How far the node looks for one event of a subject that the caller may read, before it says that there is none.
+const ANYTHING: Work = Work { examined_max: 10_000, lookups_max: 10_000 };
+
+/// Whose clearance, and as who sees it when.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The subject; an empty issuer fits any.
+    pub subject: SubjectKey<'a>,
+    /// The caller's rights.
+    pub rights: &'a Rights,
+    /// Now, nanoseconds since 1970.
+    pub now_ns: i64,
+    /// The last place of the log that counts.
+    pub through: Sequence,
+}
+
+/// Whether some goods may go on, as one caller is shown it.
+#[derive(Debug, Clone)]
+pub struct Clearance {
+    /// What was asked for.
+    pub subject: Subject,
+    /// What clears it: its declarations, and goods that are cleared by their own number.
+    pub lifecycles: Vec<Unit>,
+    /// Open holds that she may read of.
+    pub open_holds: Vec<Held>,
+    /// How many more are open.
+    pub withheld_holds: u32,
+    /// Whether all declarations are known.
+    pub coverage: Coverage,
+    /// The associations that say so.
+    pub coverage_by: Vec<Arc<Filed>>,
+    /// What stands against a release.
+    pub obstacles: Vec<Obstacle>,
+    /// Nothing that she may read stands against a release, and something else does.
+    pub withheld: bool,
+    /// Statements that were corrected or retracted, each with what did it.
+    pub revised: Vec<(Arc<Filed>, EventId)>,
+}
+
+/// One declaration, or goods cleared by their own number.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// Its number.
+    pub subject: Subject,
+    /// Its other numbers.
+    pub other_numbers: Vec<Subject>,
+    /// Its steps, in the order of statements.
+    pub steps: Vec<Arc<Filed>>,
+    /// What they come to; steps are named by their indexes.
+    pub folded: Lifecycle,
+}
+
+/// An open hold.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// What names it.
+    pub key: HoldKey,
+    /// The statements that place it, in order.
+    pub placed_by: Vec<Arc<Filed>>,
+}
+
+/// A clearance, with what it rests on.
+#[derive(Debug)]
+pub struct Found {
+    /// What the caller is shown; none where there is nothing of the subject that she may read.
+    pub clearance: Option<Clearance>,
+    /// The numbers that were looked at: an event that names none of them changes nothing of it.
+    pub looked_at: LookedAt,
+    /// The steps and holds in force that the caller may read and that are about the subject itself.
+    pub own: Vec<Arc<Filed>>,
+}
+
+/// Some numbers.
+#[derive(Debug, Clone, Default)]
+pub struct LookedAt(SubjectSet);
+
+impl LookedAt {
+    /// Whether an event names one of them.
+    #[must_use]
+    pub fn touches(&self, decoded: &Decoded) -> bool {
+        decoded.subjects().any(|subject| self.0.contains(&super::decoded::key(&subject)))
+    }
+}
+
+/// What one sight of the events comes to.
+struct Seen {
+    units: Vec<Unit>,
+    holds: Vec<Held>,
+    coverage: CoverageFound,
+    obstacles: Vec<Obstacle>,
+}
+
+impl Finder {
+    /// Folds the clearance of one subject.
+    ///
+    /// # Errors
+    /// More belongs to it than one answer gathers, or it cannot be read.
+    pub async fn clearance(&self, asked: &Asked<'_>) -> Result<Found, GatherError> {
+        let sources = Sources { finder: self, rights: asked.rights, now_ns: asked.now_ns, through: asked.through };
+        let subject = Subject::of(&asked.subject);
+        let mut casebook = Casebook::default();
+        let mut looked_at = SubjectSet::default();
+        let mut shown = None;
+        for sight in [Sight::Caller, Sight::All] {
+            let related = casebook.gather_related(&sources, sight, &subject).await?;
+            looked_at.extend(related.everything());
+            if sight == Sight::Caller {
+                shown = Some(related);
+            }
+        }
+        let shown = shown.expect("the caller's sight comes first");
+        let visible = Knowledge::of(&casebook, Sight::Caller);
+        let anything = visible.names(&subject) || self.anything_readable(asked).await?;
+        let own = if anything { own(&visible, &shown) } else { Vec::new() };
+        let clearance = if anything { Some(clearance(&casebook, &visible, subject, &shown)) } else { None };
+        Ok(Found { clearance, looked_at: LookedAt(looked_at), own })
+    }
+
+    /// Whether there is any event of the subject, of whatever body, that the caller may read.
+    async fn anything_readable(&self, asked: &Asked<'_>) -> Result<bool, GatherError> {
+        let Some(filter) = by_value(asked.subject.value) else { return Ok(false) };
+        let question = Question { filters: &[filter], rights: asked.rights, now_ns: asked.now_ns };
+        let after = Sequence(self.log.first_retained().get().saturating_sub(1));
+        let bounds = Bounds { after, before: asked.through.next(), descending: true };
+        let Some(from) = bounds.first() else { return Ok(false) };
+        let mut found = false;
+        let mut look = |record| {
+            let decoded = Decoded::of(&record)?;
+            found = decoded.subjects().any(|subject| related::fits(&asked.subject, &super::decoded::key(&subject)));
+            Ok(if found { Take::Last } else { Take::More })
+        };
+        self.walk(&question, bounds, from, ANYTHING, &mut look).await?;
+        Ok(found)
+    }
+}
+
+/// What the caller is shown.
+fn clearance(casebook: &Casebook, visible: &Knowledge, subject: Subject, related: &Related) -> Clearance {
+    let seen = Seen::of(visible, related);
+    let everything = Knowledge::of(casebook, Sight::All);
+    let known = Seen::of(&everything, &everything.related(&subject));
+    let is_shown = |hold: &Held| seen.holds.iter().any(|shown| shown.key == hold.key);
+    let withheld_holds = known.holds.iter().filter(|hold| !is_shown(hold)).count() as u32;
+    let mut obstacles = seen.obstacles;
+    if withheld_holds > 0 && !obstacles.contains(&Obstacle::HoldOpen) {
+        obstacles.push(Obstacle::HoldOpen);
+        obstacles.sort();
+    }
+    let withheld = obstacles.is_empty() && !known.obstacles.is_empty();
+    let concerns =
+        |said: &Said| said.touches(&related.names) || related.units.iter().any(|unit| said.is_about(&unit.names));
+    let revised = visible.revised.iter().filter(|(said, _)| concerns(said));
+    Clearance {
+        subject,
+        lifecycles: seen.units,
+        open_holds: seen.holds,
+        withheld_holds,
+        coverage: seen.coverage.coverage,
+        coverage_by: seen.coverage.said_by,
+        obstacles,
+        withheld,
+        revised: revised.map(|(said, by)| (Arc::clone(&said.filed), *by)).collect(),
+    }
+}
+
+/// The steps and holds in force about the subject itself, by whatever of its numbers.
+fn own(visible: &Knowledge, related: &Related) -> Vec<Arc<Filed>> {
+    let own = visible.said.iter().filter(|said| said.is_about(&related.names));
+    own.map(|said| Arc::clone(&said.filed)).collect()
+}
+
+impl Seen {
+    fn of(knowledge: &Knowledge, related: &Related) -> Self {
+        let units: Vec<Unit> = related.units.iter().filter_map(|unit| unit_of(knowledge, unit)).collect();
+        let holds = knowledge.open_holds(&related.held_by());
+        let coverage = knowledge.coverage(related, !units.is_empty());
+        let let_go = units.iter().map(|unit| unit.folded.lets_go());
+        // A declaration that covers the goods and of which no step is known has not let them go.
+        let unknown =
+            related.units.iter().filter(|unit| unit.declared && unit_of(knowledge, unit).is_none()).map(|_| false);
+        let obstacles = obstacles(let_go.chain(unknown), !holds.is_empty(), coverage.coverage);
+        Self { units, holds, coverage, obstacles }
+    }
+}
+
+fn unit_of(knowledge: &Knowledge, unit: &related::CoveringUnit) -> Option<Unit> {
+    let steps = knowledge.steps_of(&unit.names);
+    if steps.is_empty() {
+        return None;
+    }
+    let (steps, folds): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
+    let other_numbers = unit.names.iter().filter(|name| **name != unit.subject).cloned().collect();
+    Some(Unit { subject: unit.subject.clone(), other_numbers, steps, folded: Lifecycle::fold(&folds) })
+}
+
+/// What a step or hold is about, of all that it names: the declarations, by the number of customs before the declarant's own; without any
+/// the goods, by the narrowest that it names: equipment before consignments.
+#[must_use]
+pub fn keyed_on(decoded: &Decoded) -> Vec<Subject> {
+    knowledge::keys(decoded)
+}
+
+#[cfg(test)]
+mod tests;

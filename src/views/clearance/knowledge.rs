@@ -1,0 +1,256 @@
+//! What some events say of clearances, holds and associations, with corrections applied, in the order of statements. It knows one sight:
+//! only what the caller may read, or all.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Held,
+    casebook::{Casebook, Filed},
+    related::{SubjectSet, fits},
+};
+use crate::{
+    domain::{
+        EventId, Sequence,
+        bindings::SubjectKey,
+        clearance::{HoldKey, HoldStatement, Level, Step, open_holds},
+        codes::kind,
+    },
+    views::{
+        associations::{
+            graph::Graph,
+            statement::{Statement, Subject},
+        },
+        decoded::{Decoded, canonical, key},
+        fold_order::FoldKey,
+        revisions::Revisions,
+    },
+    wire::proto::{self, event::Body},
+};
+
+/// Which events count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// Those that the caller may read.
+    Caller,
+    /// All.
+    All,
+}
+
+/// One step of a clearance, or one statement about a hold.
+#[derive(Debug)]
+pub(super) struct Said {
+    key: FoldKey,
+    pub(super) filed: Arc<Filed>,
+    /// Everything that goods are cleared by and that it is about.
+    pub(super) names: Vec<Subject>,
+    /// Those of them that it is about first of all.
+    keys: Vec<Subject>,
+}
+
+/// What the events of one sight say.
+#[derive(Debug)]
+pub(super) struct Knowledge {
+    /// Steps and holds in force, in the order of statements.
+    pub(super) said: Vec<Said>,
+    /// Steps and holds that were corrected or retracted, with what did it.
+    pub(super) revised: Vec<(Said, EventId)>,
+    /// The associations in force.
+    pub(super) graph: Graph,
+    /// The events with associations, by their places.
+    pub(super) associations: BTreeMap<Sequence, Arc<Filed>>,
+    /// Which of `said` name a value.
+    by_value: HashMap<(u8, Box<str>), Vec<usize>>,
+}
+
+/// What is tied to a subject, and whether it is above it among its equals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tied {
+    pub(super) other: Subject,
+    pub(super) level: Level,
+    pub(super) other_is_parent: bool,
+}
+
+impl Knowledge {
+    pub(super) fn of(casebook: &Casebook, sight: Sight) -> Self {
+        let counts = |filed: &&Arc<Filed>| sight == Sight::All || filed.readable;
+        let mut revisions = Revisions::default();
+        casebook.filed.values().filter(counts).for_each(|filed| revisions.note(&filed.decoded));
+        let mut graph = Graph::default();
+        let associations = casebook.filed.values().filter(counts).filter_map(|filed| Statement::of(&filed.decoded));
+        graph.apply(associations.collect());
+        let mut knowledge = Self {
+            said: Vec::new(),
+            revised: Vec::new(),
+            graph,
+            associations: BTreeMap::new(),
+            by_value: HashMap::new(),
+        };
+        for filed in casebook.filed.values().filter(counts) {
+            if matches!(filed.decoded.event.body, Some(Body::Association(_))) {
+                knowledge.associations.insert(filed.decoded.sequence, Arc::clone(filed));
+            }
+            let Some(said) = Said::of(filed) else { continue };
+            match revisions.of(&filed.decoded) {
+                None => knowledge.said.push(said),
+                Some(by) => knowledge.revised.push((said, by)),
+            }
+        }
+        knowledge.said.sort_by(|left, right| left.key.cmp(&right.key));
+        knowledge.revised.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
+        for (index, said) in knowledge.said.iter().enumerate() {
+            for name in &said.names {
+                let SubjectKey { kind, value, .. } = name.fields();
+                knowledge.by_value.entry((kind, value.into())).or_default().push(index);
+            }
+        }
+        knowledge
+    }
+
+    /// Whether anything here names the subject.
+    pub(super) fn names(&self, subject: &Subject) -> bool {
+        !self.said_of(subject).is_empty()
+            || !self.associated(subject).is_empty()
+            || self
+                .revised
+                .iter()
+                .any(|(said, _)| said.names.iter().any(|name| fits(&name.fields(), &subject.fields())))
+    }
+
+    /// The subjects that associations name and that are this one; an empty issuer on either side fits.
+    pub(super) fn associated(&self, subject: &Subject) -> Vec<Subject> {
+        let fields = subject.fields();
+        let mut found = self.graph.matching(&SubjectKey { issuer: "", ..fields });
+        found.retain(|one| fits(&one.fields(), &fields));
+        found
+    }
+
+    /// Everything that is tied to a subject by an association, or by a step or hold that names both.
+    pub(super) fn tied(&self, subject: &Subject) -> Vec<Tied> {
+        let fields = subject.fields();
+        let Some(own_level) = Level::of(fields.kind) else { return Vec::new() };
+        let mut tied = Vec::new();
+        for one in self.associated(subject) {
+            for tie in self.graph.ties(&one) {
+                if let Some(level) = Level::of(tie.other.fields().kind) {
+                    tied.push(Tied { other: tie.other, level, other_is_parent: tie.other_is_parent });
+                }
+            }
+        }
+        for said in self.said_of(subject) {
+            for name in &said.names {
+                let Some(level) = Level::of(name.fields().kind) else { continue };
+                // Two of one level are two things, but for the two numbers of a declaration.
+                if level != own_level || (level == Level::Declaration && is_lrn(name) != is_lrn(subject)) {
+                    tied.push(Tied { other: name.clone(), level, other_is_parent: false });
+                }
+            }
+        }
+        tied.sort_by(|left, right| (&left.other, left.other_is_parent).cmp(&(&right.other, right.other_is_parent)));
+        tied.dedup();
+        tied
+    }
+
+    /// The steps about one of some numbers, in order.
+    pub(super) fn steps_of(&self, names: &[Subject]) -> Vec<(Arc<Filed>, Step)> {
+        let about = self.said.iter().filter(|said| said.is_about(names));
+        about.filter_map(|said| Some((Arc::clone(&said.filed), said.step()?))).collect()
+    }
+
+    /// The open holds on any of some subjects.
+    pub(super) fn open_holds(&self, on: &SubjectSet) -> Vec<Held> {
+        let (said, statements): (Vec<&Said>, Vec<HoldStatement>) =
+            self.said.iter().filter_map(|said| Some((said, said.hold()?))).unzip();
+        let mut open = Vec::new();
+        for (key, hold) in open_holds(&statements) {
+            let placed_by: Vec<&Said> = hold.placed_by.iter().map(|index| said[*index]).collect();
+            if placed_by.iter().any(|said| said.names.iter().any(|name| on.contains(&name.fields()))) {
+                open.push(Held { key, placed_by: placed_by.iter().map(|said| Arc::clone(&said.filed)).collect() });
+            }
+        }
+        open
+    }
+
+    fn said_of(&self, subject: &Subject) -> Vec<&Said> {
+        let fields = subject.fields();
+        let indexes = self.by_value.get(&(fields.kind, Box::from(fields.value)));
+        let said = indexes.into_iter().flatten().map(|index| &self.said[*index]);
+        said.filter(|said| said.names.iter().any(|name| fits(&name.fields(), &fields))).collect()
+    }
+}
+
+impl Said {
+    fn of(filed: &Arc<Filed>) -> Option<Self> {
+        let decoded = &filed.decoded;
+        if !matches!(decoded.event.body, Some(Body::Clearance(_) | Body::Hold(_))) {
+            return None;
+        }
+        let (names, keys) = (names(decoded), keys(decoded));
+        Some(Self { key: decoded.fold_key(), filed: Arc::clone(filed), names, keys })
+    }
+
+    /// Whether it is first of all about one of some numbers.
+    pub(super) fn is_about(&self, names: &[Subject]) -> bool {
+        self.keys.iter().any(|key| names.iter().any(|name| fits(&key.fields(), &name.fields())))
+    }
+
+    /// Whether it names one of some numbers.
+    pub(super) fn touches(&self, names: &[Subject]) -> bool {
+        self.names.iter().any(|one| names.iter().any(|name| fits(&one.fields(), &name.fields())))
+    }
+
+    fn step(&self) -> Option<Step> {
+        let Some(Body::Clearance(clearance)) = &self.filed.decoded.event.body else { return None };
+        Some(Step {
+            // Numbers beyond a byte stand in no model that the door admits, and mean nothing that is known here.
+            step: u8::try_from(clearance.step).unwrap_or(0),
+            authority: self.filed.decoded.publisher.clone(),
+            goods_items: clearance.goods_items.clone(),
+        })
+    }
+
+    fn hold(&self) -> Option<HoldStatement> {
+        let Some(Body::Hold(hold)) = &self.filed.decoded.event.body else { return None };
+        let domain = self.filed.decoded.publisher.trust_domain().into();
+        let placed = match hold.step() {
+            proto::HoldStep::Placed => true,
+            proto::HoldStep::Lifted => false,
+            // A step of a newer model: what it would lift is not lifted here.
+            proto::HoldStep::Unspecified => return None,
+        };
+        Some(HoldStatement { key: HoldKey { domain, hold_id: hold.hold_id.as_str().into() }, placed })
+    }
+}
+
+/// What a step or hold is about: the primary subjects by which goods are cleared.
+fn names(decoded: &Decoded) -> Vec<Subject> {
+    let primary = |subject: &&proto::Subject| {
+        matches!(subject.role(), proto::SubjectRole::Primary | proto::SubjectRole::Unspecified)
+    };
+    let terms = decoded.event.subjects.iter().filter(primary).map(canonical);
+    let mut names: Vec<Subject> =
+        terms.filter(|term| Level::of(term.kind).is_some()).map(|term| Subject::of(&key(&term))).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// What it is about first of all: see [`super::keyed_on`].
+pub(super) fn keys(decoded: &Decoded) -> Vec<Subject> {
+    let mut names = names(decoded);
+    let levels = || names.iter().filter_map(|name| Level::of(name.fields().kind));
+    // A release of one container that names its bill too is none of the bill's other containers.
+    let about = if levels().any(|level| level == Level::Declaration) { levels().max() } else { levels().min() };
+    names.retain(|name| Level::of(name.fields().kind) == about);
+    if names.iter().any(|name| !is_lrn(name)) {
+        names.retain(|name| !is_lrn(name));
+    }
+    names
+}
+
+/// Whether it is the declarant's own number, which customs' number takes the place of.
+pub(super) fn is_lrn(subject: &Subject) -> bool {
+    subject.fields().kind == kind::LRN
+}
