@@ -132,6 +132,7 @@ impl Journal {
         self.active = other;
         self.offset = HALF_HEADER_BYTES;
         self.is_marked = false;
+        tracing::debug!(generation, %base, "began the other half of the journal");
         Ok(())
     }
 

@@ -254,6 +254,7 @@ impl RunFamily {
         let group =
             state.runs.chunk_by(|one, other| one.level == other.level).find(|group| group.len() >= MERGE_WIDTH)?;
         let inputs = group[..MERGE_WIDTH].to_vec();
+        tracing::debug!(index = self.family, level = group[0].level, "begins to merge runs of an index");
         Some(Job::merge(self.family, number, group[0].level + 1, inputs))
     }
 
@@ -272,6 +273,11 @@ impl RunFamily {
             .collect();
         manifest.through = runs.last().map_or(Sequence::ZERO, |run| run.through);
         self.store_manifest(&manifest, writer)?;
+        if inputs.is_empty() {
+            tracing::debug!(index = self.family, runs = runs.len(), "wrote a run of an index");
+        } else {
+            tracing::debug!(index = self.family, runs = runs.len(), "merged runs of an index");
+        }
         let mut state = self.write();
         state.runs = runs;
         state.manifest = manifest;

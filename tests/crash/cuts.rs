@@ -1,0 +1,113 @@
+//! Power cuts of a node under load, while it merges index runs, while its publishers rest, and after a kill. Nothing that was acknowledged
+//! or shown may be gone; and a program that leaves a sync out must be caught at it.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use fastrand::Rng;
+use futures::FutureExt;
+use tokio::time::timeout;
+
+use super::{
+    child::{Node, Said, World},
+    disk::Disk,
+    life::{Ends, Life, Tally},
+    say, seed_and_rounds,
+};
+
+/// Cuts that a change must survive.
+const ROUNDS_DEFAULT: u64 = 20;
+/// A disk lives through so many cuts.
+const ROUNDS_A_LIFE: u64 = 10;
+
+/// When the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// Under load.
+    Load,
+    /// Under load, and in the middle of a merge of index runs.
+    Merge,
+    /// After the publishers have come to rest, while the node may still work behind.
+    Idle,
+    /// Under load, after the process was killed.
+    AfterKill,
+}
+
+const MOMENTS: [Moment; 5] = [Moment::Load, Moment::Merge, Moment::Idle, Moment::Merge, Moment::AfterKill];
+
+/// Cuts the power and answers what the node had said at that moment.
+async fn cut(disk: &Disk, mut node: Node, moment: Moment, random: &mut Rng) -> Said {
+    match moment {
+        Moment::Load => {}
+        Moment::Idle => tokio::time::sleep(Duration::from_millis(random.u64(0..400))).await,
+        Moment::Merge => {
+            // Merges come and go; where none comes in time it is a cut like any other, and the tally shows it.
+            let _ = timeout(Duration::from_secs(3), node.said.wait_for(Said::is_merging)).await;
+        }
+        Moment::AfterKill => {
+            let said = node.kill().await;
+            disk.cut().await;
+            return said;
+        }
+    }
+    disk.cut().await;
+    node.kill().await
+}
+
+async fn lives(world: &World, random: &mut Rng, rounds: u64, tally: &mut Tally) -> Result<(), String> {
+    let mut round = 0;
+    while round < rounds {
+        let mut disk = Disk::create().expect("this machine lets us mount: it was tried");
+        let mut life = Life::new(world, &disk.path().join("data"), random.u64(..));
+        for _ in 0..ROUNDS_A_LIFE.min(rounds - round) {
+            let moment = MOMENTS[(round % MOMENTS.len() as u64) as usize];
+            let node = life.start_and_check(world).await.map_err(|what| after(round, &what))?;
+            let ends = if moment == Moment::Idle { Ends::Idle } else { Ends::Struck };
+            let time = Duration::from_millis(random.u64(300..2_000));
+            let struck =
+                life.load_and_strike(world, node, (time, ends), async |node| cut(&disk, node, moment, random).await);
+            *tally += &struck.await;
+            disk.mount_again().await;
+            round += 1;
+        }
+        let node = life.start_and_check(world).await.map_err(|what| after(round, &what))?;
+        node.kill().await;
+        life.count(tally);
+    }
+    Ok(())
+}
+
+/// What the start after a cut showed; cuts count from one.
+fn after(cuts: u64, what: &str) -> String {
+    let moment = cuts.checked_sub(1).map(|last| MOMENTS[(last % MOMENTS.len() as u64) as usize]);
+    format!("after cut {cuts}, {moment:?}: {what}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the right to mount: .ci/run powercuts runs it"]
+async fn nothing_acknowledged_or_shown_is_lost_to_a_power_cut() {
+    let (seed, rounds) = seed_and_rounds("power cuts", ROUNDS_DEFAULT);
+    let mut tally = Tally::default();
+    let outcome = lives(&World::new(), &mut Rng::with_seed(seed), rounds, &mut tally).await;
+    say(&format!("power cuts: {rounds}; {tally:?}"));
+    outcome.unwrap_or_else(|what| panic!("{what}"));
+    if rounds >= ROUNDS_DEFAULT {
+        assert!(tally.struck_in_merge > 0 && tally.halves_begun > 0, "{tally:?}");
+    }
+}
+
+/// The program named by the environment leaves a sync out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the right to mount and a program that loses data: .ci/run powercuts runs it"]
+async fn a_program_that_leaves_a_sync_out_is_caught() {
+    let (seed, rounds) = seed_and_rounds("power cuts of a program that loses data", ROUNDS_DEFAULT);
+    let mut tally = Tally::default();
+    let world = World::new();
+    let mut random = Rng::with_seed(seed);
+    let outcome = AssertUnwindSafe(lives(&world, &mut random, rounds, &mut tally)).catch_unwind().await;
+    say(&format!("{tally:?}"));
+    match outcome {
+        Ok(Ok(())) => panic!("{} lost nothing in {rounds} power cuts", world.program.display()),
+        Ok(Err(what)) => say(&format!("caught: {what}")),
+        Err(_) => say("caught by what a publisher or a reader was told, see above"),
+    }
+}
