@@ -31,6 +31,7 @@
 //! | [`wire`] | the only room that names generated code: raw events, parsing and validation |
 //! | [`identity`] | who is connected, whom we trust to say so, and what they may do |
 //! | [`storage`] | owns every synchronous write: journal, the one sled thread, sorted runs, recovery |
+//! | [`store`] | small tables whose changes are promised: subscriptions, their positions, their dead letters |
 //! | [`log`] | THE TRUTH: its contract in prose, the log on storage, the log in memory, following |
 //! | [`publish`] | THE WRITE DOOR: rights, quotas, admission |
 //! | [`subscribe`] | live readers: their sight, window and end |
@@ -49,8 +50,10 @@
 //! | config, wire | nothing |
 //! | identity | config |
 //! | storage | nothing |
-//! | log | storage |
-//! | publish, subscribe, views | log, wire, and of identity only who calls and what she may do; never each other |
+//! | store | storage |
+//! | log | storage, store |
+//! | publish, views | log, wire, and of identity only who calls and what she may do; never each other |
+//! | subscribe | as these, and store |
 //! | api | config, wire, identity, log, publish, subscribe, views |
 //! | cli | config, wire, identity, log, node |
 //! | node | all but cli |
@@ -76,6 +79,7 @@ pub mod log;
 pub mod node;
 pub mod publish;
 pub mod storage;
+pub mod store;
 pub mod subscribe;
 pub mod tasks;
 pub mod telemetry;

@@ -160,7 +160,7 @@ async fn compose(
         page_key,
     };
     let Services { routes, views, sessions } = shared.build(Routes::new(health_service));
-    let OpenedLog { log, search_index: _, admin } = opened;
+    let OpenedLog { log, search_index: _, state: _, admin } = opened;
     let rules = CallRules {
         methods: Methods::served(),
         live: live.clone(),

@@ -8,6 +8,7 @@
 //! | `R` | family u32, run u64, part u32 | a part of an index run | until its run is merged into another |
 //! | `M` | family u32 | the family's manifest | as its family |
 //! | `F` | nothing | which families are in use | for ever |
+//! | `S` | the entry's key | CRC u32, then an entry of promised state | until it is removed |
 
 use crate::domain::Sequence;
 
@@ -47,3 +48,12 @@ pub fn manifest(family: u32) -> [u8; 5] {
 
 /// Which families are in use.
 pub const FAMILIES: &[u8] = b"F";
+
+/// What the keys of promised state begin with.
+pub const STATE_PREFIX: &[u8] = b"S";
+
+/// An entry of promised state.
+#[must_use]
+pub fn state(key: &[u8]) -> Vec<u8> {
+    [STATE_PREFIX, key].concat()
+}

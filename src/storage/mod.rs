@@ -3,7 +3,8 @@
 //!
 //! In reading order: [`durable`] (what "on the disk" means), [`bytes`] (reading fixed layouts), [`directory_lock`], [`epochs`] and
 //! [`watermark`] (the small files), [`journal`] (what makes an acknowledgement safe), [`keys`] and [`store`] (sled, its one owner),
-//! [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] (what happens when a disk fails).
+//! [`state`] (what
+//! is promised beside events), [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] (what happens when a disk fails).
 
 pub mod bloom;
 pub mod bytes;
@@ -14,6 +15,7 @@ pub mod fatal;
 pub mod journal;
 pub mod keys;
 pub mod runs;
+pub mod state;
 pub mod store;
 pub mod watermark;
 

@@ -1,5 +1,5 @@
-//! sled, and its one owner. It never writes from two threads (sled's batches stall readers otherwise), never watches prefixes, never
-//! iterates over values, and never believes sled's `flush` alone: on Linux that is `sync_file_range`, which is no promise at all.
+//! sled, and its one owner. It never writes from two threads (sled's batches stall readers otherwise), never watches prefixes, iterates
+//! over nothing but the small table of promised state, and never believes sled's `flush` alone: on Linux that is `sync_file_range`, which is no promise at all.
 //!
 //! What holds after [`Writer::sync`] has returned: everything put or deleted before it is on the disk.
 
@@ -104,6 +104,15 @@ impl Store {
     /// sled cannot read it. An error never means that it is absent.
     pub fn get(&self, key: &[u8]) -> Result<Option<StoredValue>, StorageError> {
         self.tree.get(key).map_err(|source| StorageError::Sled { what: "sled cannot read a value".to_owned(), source })
+    }
+
+    /// Every key that begins so, with its value, in the order of the keys. For small tables, at a start or a check.
+    pub fn scan(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(StoredValue, StoredValue), StorageError>> + use<> {
+        let wrong = |source| StorageError::Sled { what: "sled cannot read a table".to_owned(), source };
+        self.tree.scan_prefix(prefix).map(move |entry| entry.map_err(wrong))
     }
 
     /// What sled's files take on the disk, in bytes.

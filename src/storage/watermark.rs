@@ -7,7 +7,7 @@
 //! 16 counter u64        24 stored through u64   32 chain hash there [32]
 //! 64 accepted time there i64                    72 first retained u64
 //! 80 epoch [16]         96 clean u8, 7 zero    104 journal generation u64
-//! 112 journal end u64  120 journal through u64 128 zero [16]
+//! 112 journal end u64  120 journal through u64 128 state entries u64   136 state hash u64
 //! ```
 
 use std::{
@@ -23,6 +23,7 @@ use super::{
     ChainHash, StorageError,
     bytes::{Malformed, Reader},
     durable::{self, SyncReason},
+    state::StateDigest,
 };
 use crate::domain::{Epoch, Sequence};
 
@@ -46,6 +47,9 @@ pub struct Watermark {
     pub first_retained: Sequence,
     /// The life of the log that the journal belongs to.
     pub epoch: Epoch,
+    /// The promised state that sled holds, as of when it was last stored whole. The journal's last frame of state, where there is one, is
+    /// later.
+    pub state: StateDigest,
     /// Set by a clean stop, and taken away before the next write: where the journal ends exactly.
     pub clean: Option<JournalEnd>,
 }
@@ -134,7 +138,9 @@ fn encode(watermark: &Watermark, counter: u64) -> Vec<u8> {
     body.extend(end.generation.to_le_bytes());
     body.extend(end.offset.to_le_bytes());
     body.extend(end.through.get().to_le_bytes());
-    body.resize(USED_BYTES - 16, 0);
+    body.extend(watermark.state.entries.to_le_bytes());
+    body.extend(watermark.state.hash.to_le_bytes());
+    debug_assert_eq!(body.len(), USED_BYTES - 16);
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend(crc32fast::hash(&body).to_le_bytes());
@@ -155,11 +161,13 @@ fn decode(bytes: &[u8; USED_BYTES]) -> Result<(Watermark, u64), Malformed> {
         accepted_time_ns: reader.i64()?,
         first_retained: Sequence(reader.u64()?),
         epoch: Epoch(Uuid::from_bytes(reader.array()?)),
+        state: StateDigest::default(),
         clean: None,
     };
     let clean = reader.u64()? == 1;
     let end = JournalEnd { generation: reader.u64()?, offset: reader.u64()?, through: Sequence(reader.u64()?) };
     watermark.clean = clean.then_some(end);
+    watermark.state = StateDigest { entries: reader.u64()?, hash: reader.u64()? };
     Ok((watermark, counter))
 }
 
@@ -174,6 +182,7 @@ mod tests {
             accepted_time_ns: 11,
             first_retained: Sequence(1),
             epoch: Epoch(Uuid::from_u128(5)),
+            state: StateDigest { entries: stored_through, hash: 0xfeed },
             clean: (stored_through == 3).then_some(JournalEnd { generation: 4, offset: 4096, through: Sequence(9) }),
         }
     }

@@ -135,6 +135,7 @@ impl LogAdmin for SledAdmin {
         for family in [Arc::clone(&self.identities), self.search.family()] {
             problems.extend(family.verify().map_err(log_error)?);
         }
+        problems.extend(super::promised::verify(&self.shared).map_err(log_error)?);
         listener(VerifyProgress { verified: head, head, done: true, problems });
         Ok(())
     }

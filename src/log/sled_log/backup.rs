@@ -2,9 +2,10 @@
 //! began, and a file that is cut or altered restores nothing.
 //!
 //! ```text
-//! magic "TLBACKUP" | version u32 = 1
+//! magic "TLBACKUP" | version u32 = 2
 //! sections: kind u8 | bytes u32 | crc u32 of kind, bytes and what follows | bytes
-//!   E the epochs, as their file    B a block of events, as sled holds it    Z end: head u64, chain hash [32]
+//!   E the epochs, as their file    B a block of events, as sled holds it    S promised state, as a frame of the journal holds it
+//!   Z end: head u64, chain hash [32], digest of the state (entries u64, hash u64)
 //! ```
 
 use std::{fs::File, io::Read, path::Path};
@@ -16,6 +17,7 @@ use super::{
     block::{self, OpenBlock},
     codec,
     directory::{Directory, Row},
+    promised,
     recover::lay_out,
     shared::Shared,
 };
@@ -30,16 +32,19 @@ use crate::{
         durable::SyncReason,
         epochs::{EpochRow, Epochs},
         keys,
+        state::{self, StateChange, StateDigest, StateTable},
         store::{Store, VALUE_BYTES_MAX},
         watermark::{Watermark, WatermarkFile},
     },
 };
 
 const MAGIC: &[u8; 8] = b"TLBACKUP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const SECTION_HEADER_BYTES: usize = 9;
 /// A piece is handed on once it has so many bytes.
 const PIECE_BYTES: usize = 512 * 1024;
+/// A section of state is closed once it has so many bytes; with the largest entry added it stays below what a section may take.
+const STATE_SECTION_BYTES: usize = 128 * 1024;
 /// No section is larger: a block, or a file of epochs.
 const SECTION_BYTES_MAX: usize = VALUE_BYTES_MAX * 2;
 
@@ -59,6 +64,8 @@ pub enum RestoreError {
 
 /// Writes the log up to its present end.
 pub(super) fn write(shared: &Shared, listener: Listener<'_, BackupPiece>) -> Result<(), StorageError> {
+    // Taken before the end of the log is looked at: no position of it is then beyond what the backup holds.
+    let state = shared.state().table.clone();
     let head = shared.last();
     let mut file = MAGIC.to_vec();
     file.extend(VERSION.to_le_bytes());
@@ -88,9 +95,14 @@ pub(super) fn write(shared: &Shared, listener: Listener<'_, BackupPiece>) -> Res
     if !gathered.is_empty() {
         chain = put_block(&mut file, &mut gathered, chain);
     }
-    let mut end = head.get().to_le_bytes().to_vec();
-    end.extend(chain);
-    put_section(&mut file, b'Z', &end);
+    for section in state_sections(&state) {
+        put_section(&mut file, b'S', &section);
+        let piece = BackupPiece { data: Bytes::from(std::mem::take(&mut file)), through: head, head };
+        if !listener(piece) {
+            return Ok(());
+        }
+    }
+    put_section(&mut file, b'Z', &end_of(head, chain, state.digest()));
     listener(BackupPiece { data: Bytes::from(file), through: head, head });
     Ok(())
 }
@@ -118,6 +130,7 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
     let (store, mut writer) = Store::open(data_dir, options.page_cache_bytes)?;
     let mut rows: Vec<Row> = Vec::new();
     let (mut chain, mut through, mut accepted_time_ns) = (CHAIN_START, Sequence::ZERO, 0);
+    let mut state = StateTable::default();
     loop {
         let (kind, bytes) = sections.next()?;
         match kind {
@@ -136,7 +149,18 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
                     writer.sync(SyncReason::Blocks)?;
                 }
             }
-            b'Z' if bytes[..] == [&through.get().to_le_bytes()[..], &chain[..]].concat() => break,
+            b'S' => {
+                let altered = |_| RestoreError::NotWhole("its state cannot be read".to_owned());
+                for change in state::read_section(&bytes.into()).map_err(altered)?.1 {
+                    let value = change.value.as_deref().unwrap_or_default();
+                    writer.put(&keys::state(&change.key), &promised::in_sled(value))?;
+                    state.apply(change);
+                    if writer.slice_is_full() {
+                        writer.sync(SyncReason::Blocks)?;
+                    }
+                }
+            }
+            b'Z' if bytes == end_of(through, chain, state.digest()) => break,
             _ => return Err(RestoreError::NotWhole(format!("what follows sequence {through} is no part of it"))),
         }
     }
@@ -148,8 +172,15 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
     epochs.rows.insert(0, EpochRow { epoch, parent, fork: through, open_time_ns: clock.now_ns() });
     epochs.node = options.node.clone();
     lay_out(options, &epochs, (through, chain), clock)?;
-    let watermark =
-        Watermark { stored_through: through, chain, accepted_time_ns, first_retained: Sequence(1), epoch, clean: None };
+    let watermark = Watermark {
+        stored_through: through,
+        chain,
+        accepted_time_ns,
+        first_retained: Sequence(1),
+        epoch,
+        state: state.digest(),
+        clean: None,
+    };
     WatermarkFile::create(data_dir, &watermark)?;
     Ok(through)
 }
@@ -200,6 +231,33 @@ fn put_block(into: &mut Vec<u8>, records: &mut Vec<crate::log::contract::Record>
     records.clear();
     put_section(into, b'B', &bytes);
     facts.chain_after
+}
+
+/// The table in stretches of about [`STATE_SECTION_BYTES`].
+fn state_sections(state: &StateTable) -> Vec<Vec<u8>> {
+    let mut sections = Vec::new();
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    let mut entries = state.with_prefix(b"").peekable();
+    while let Some((key, value)) = entries.next() {
+        let change = StateChange { key: key.clone(), value: Some(value.clone()) };
+        bytes += change.weight_bytes();
+        changes.push(change);
+        if bytes >= STATE_SECTION_BYTES || entries.peek().is_none() {
+            let mut section = Vec::new();
+            state::put_section(&mut section, state.digest(), &changes);
+            sections.push(section);
+            changes.clear();
+            bytes = 0;
+        }
+    }
+    sections
+}
+
+fn end_of(head: Sequence, chain: [u8; 32], state: StateDigest) -> Vec<u8> {
+    let mut end = head.get().to_le_bytes().to_vec();
+    end.extend(chain);
+    state::put_section(&mut end, state, &[]);
+    end
 }
 
 fn put_section(into: &mut Vec<u8>, kind: u8, bytes: &[u8]) {

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     admission::{Admission, CommitLimits, ContentEqual},
     codec,
+    promised::{self, WaitingState},
     shared::Shared,
 };
 use crate::{
@@ -25,9 +26,11 @@ use crate::{
     log::contract::{AppendBatch, AppendError, Record, Verdict},
     storage::{
         ChainHash, StorageError,
-        journal::{FRAME_HEADER_BYTES, FrameFacts, Journal, seal},
+        journal::{FRAME_HEADER_BYTES, FrameFacts, Journal, Stored, seal},
         runs::RunFamily,
+        state::{self, StateChange},
     },
+    store::WriteError,
 };
 
 /// A commit takes at most so many events: enough to keep the disk busy, few enough that nobody waits long for it.
@@ -35,9 +38,36 @@ pub const COMMIT_EVENTS_MAX: usize = 1024;
 /// How long a look at the free space counts.
 const FREE_SPACE_FRESH: Duration = Duration::from_millis(250);
 
+/// What waits for its commit.
+#[derive(Debug)]
+pub enum Waiting {
+    /// Events.
+    Events(WaitingBatch),
+    /// Promised state.
+    State(WaitingState),
+}
+
+impl Waiting {
+    /// About how many bytes it takes.
+    pub const fn bytes(&self) -> usize {
+        match self {
+            Self::Events(waiting) => waiting.bytes,
+            Self::State(waiting) => waiting.bytes,
+        }
+    }
+
+    fn events(&self) -> usize {
+        match self {
+            Self::Events(waiting) => waiting.batch.events.len(),
+            // A write of state counts as one, so that a commit holds a bounded number of them too.
+            Self::State(_) => 1,
+        }
+    }
+}
+
 /// A batch that waits for its commit.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct WaitingBatch {
     /// The batch.
     pub batch: AppendBatch,
     /// About how many bytes it takes.
@@ -73,13 +103,13 @@ impl Committer {
         let mut carried = None;
         while let Some(first) = self.next(carried.take())? {
             let mut commit = Vec::with_capacity(16);
-            let (mut events, mut bytes) = (first.batch.events.len(), first.bytes);
+            let (mut events, mut bytes) = (first.events(), first.bytes());
             commit.push(first);
             while events < COMMIT_EVENTS_MAX {
                 match self.queue.try_recv() {
                     Ok(waiting) => {
-                        events += waiting.batch.events.len();
-                        bytes += waiting.bytes;
+                        events += waiting.events();
+                        bytes += waiting.bytes();
                         if bytes > self.commit_bytes_max || events > COMMIT_EVENTS_MAX {
                             carried = Some(waiting);
                             break;
@@ -107,7 +137,8 @@ impl Committer {
             Err(TryRecvError::Disconnected) => Ok(None),
             Err(TryRecvError::Empty) => {
                 let first = self.shared.last().next();
-                let facts = FrameFacts { salt: self.journal.salt(), first, count: 0, chain_before: self.chain };
+                let facts =
+                    FrameFacts { salt: self.journal.salt(), first, count: 0, state_bytes: 0, chain_before: self.chain };
                 self.journal.mark_settled(&facts).map_err(StorageError::io("cannot write the journal"))?;
                 Ok(self.queue.recv().ok())
             }
@@ -115,53 +146,93 @@ impl Committer {
     }
 
     fn commit(&mut self, commit: Vec<Waiting>) -> Result<(), StorageError> {
-        let taken: usize = commit.iter().map(|waiting| waiting.bytes).sum();
+        let taken: usize = commit.iter().map(Waiting::bytes).sum();
         self.queued_bytes.fetch_sub(taken, Ordering::Relaxed);
-        if let Some(refusal) = self.disk_full()? {
-            for waiting in commit {
+        let free_bytes = self.free_bytes()?;
+        let (mut batches, mut promises) = (Vec::new(), Vec::new());
+        for waiting in commit {
+            match waiting {
+                Waiting::Events(waiting) => batches.push(waiting),
+                Waiting::State(waiting) => promises.push(waiting),
+            }
+        }
+        // Acknowledgements still pass on a disk too full for events: they are small, and what they settle can be dropped one day.
+        if free_bytes < self.refuse_below_bytes / 4 {
+            for waiting in promises.drain(..) {
+                // Whoever hung up does not want to know.
+                let _ = waiting.reply.send(Err(WriteError::DiskFull));
+            }
+        }
+        if free_bytes < self.refuse_below_bytes {
+            let refusal = AppendError::DiskFull { free_bytes, limit_bytes: self.refuse_below_bytes };
+            for waiting in batches.drain(..) {
                 // Whoever hung up does not want to know.
                 let _ = waiting.reply.send(Err(refusal.clone()));
             }
-            return Ok(());
         }
+        self.commit_admitted(batches, promises)
+    }
+
+    fn commit_admitted(&mut self, batches: Vec<WaitingBatch>, promises: Vec<WaitingState>) -> Result<(), StorageError> {
         let shared = Arc::clone(&self.shared);
         let identities = Arc::clone(&self.identities);
         let first = shared.last().next();
         // The accepted time never runs backwards along the log, whatever the machine's clock does.
         let now_ns = self.clock.now_ns().max(self.accepted_time_ns);
-        let mut admission = Admission::new(&shared, &identities, self.content_equal, (first, now_ns), self.limits());
-        let mut answers = Vec::with_capacity(commit.len());
-        for waiting in commit {
+        let (changes, promised) = promised::admitted(&shared, promises);
+        let limits = self.limits(changes.iter().map(StateChange::weight_bytes).sum());
+        let mut admission = Admission::new(&shared, &identities, self.content_equal, (first, now_ns), limits);
+        let mut answers = Vec::with_capacity(batches.len());
+        for waiting in batches {
             answers.push((waiting.reply, admission.decide(waiting.batch)?));
         }
         let (records, entries) = (admission.records, admission.entries);
+        if !records.is_empty() || !changes.is_empty() {
+            self.make_durable(&records, &changes, first)?;
+        }
+        if !changes.is_empty() {
+            shared.state().take(changes);
+        }
         if let Some(last) = records.last().map(|record| record.sequence) {
-            self.make_durable(&records, first)?;
             self.accepted_time_ns = now_ns;
             identities.add(&entries, last);
             self.show(records);
         }
+        // Whoever hung up does not want to know: what she asked for is durable all the same.
+        for reply in promised {
+            let _ = reply.send(Ok(()));
+        }
         for (reply, verdicts) in answers {
-            // Whoever hung up does not want to know: the batch is durable all the same.
             let _ = reply.send(verdicts);
         }
         Ok(())
     }
 
-    fn make_durable(&mut self, records: &[Record], first: Sequence) -> Result<(), StorageError> {
+    fn make_durable(
+        &mut self,
+        records: &[Record],
+        changes: &[StateChange],
+        first: Sequence,
+    ) -> Result<(), StorageError> {
         let mut frame = vec![0; FRAME_HEADER_BYTES];
+        let mut state_frame = None;
+        if !changes.is_empty() {
+            let state = self.shared.state();
+            state::put_section(&mut frame, state.table.digest_after(changes), changes);
+            state_frame = Some(state.frames + 1);
+        }
+        let state_bytes = (frame.len() - FRAME_HEADER_BYTES) as u32;
         let mut chain = self.chain;
         for record in records {
             codec::put_record(&mut frame, record);
             chain = codec::chain_after(&chain, record);
         }
         let io = StorageError::io("cannot write the journal");
-        let last = Sequence(first.get() + records.len() as u64 - 1);
         self.make_room(frame.len() as u64, first)?;
-        let facts =
-            FrameFacts { salt: self.journal.salt(), first, count: records.len() as u32, chain_before: self.chain };
+        let (salt, count) = (self.journal.salt(), records.len() as u32);
+        let facts = FrameFacts { salt, first, count, state_bytes, chain_before: self.chain };
         seal(&mut frame, &facts);
-        self.journal.write(&frame, last).map_err(io)?;
+        self.journal.write(&frame, facts.last(), state_frame).map_err(io)?;
         self.chain = chain;
         Ok(())
     }
@@ -182,45 +253,44 @@ impl Committer {
     /// Waits until the tail has room in memory and the journal has room for a frame.
     fn make_room(&mut self, frame_bytes: u64, next: Sequence) -> Result<(), StorageError> {
         let full = !self.journal.has_room(frame_bytes);
+        let everything = Stored { through: self.shared.last(), state_frames: self.shared.state().frames };
         let mut progress = self.shared.progress();
         loop {
-            let may_switch = !full || self.journal.may_switch(progress.stored_through);
+            let may_switch = !full || self.journal.may_switch(progress.stored);
             if may_switch && progress.tail_bytes < self.tail_bytes_max {
                 break;
             }
             if !may_switch {
-                progress.wanted_through = self.shared.last();
+                progress.wanted = everything;
             }
             self.shared.wake.notify_all();
             progress = self.shared.wake.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
-        let stored_through = progress.stored_through;
+        let stored = progress.stored;
         drop(progress);
         if full {
             let salt = self.clock.fresh_uuid().as_u64_pair();
             self.journal
-                .switch(next, self.chain, salt.0 ^ salt.1, stored_through)
+                .switch(next, self.chain, salt.0 ^ salt.1, stored)
                 .map_err(StorageError::io("cannot begin the other half of the journal"))?;
         }
         Ok(())
     }
 
-    fn limits(&self) -> CommitLimits {
-        let frame_bytes_max = self.journal.frame_bytes_max() as usize - FRAME_HEADER_BYTES;
+    fn limits(&self, state_bytes: usize) -> CommitLimits {
+        let frame_bytes_max = self.journal.frame_bytes_max() as usize - FRAME_HEADER_BYTES - state_bytes;
         CommitLimits { batch_bytes_max: self.commit_bytes_max, frame_bytes_max }
     }
 
-    fn disk_full(&mut self) -> Result<Option<AppendError>, StorageError> {
-        let free_bytes = match self.free_seen {
-            Some((when, free_bytes)) if when.elapsed() < FREE_SPACE_FRESH => free_bytes,
+    fn free_bytes(&mut self) -> Result<u64, StorageError> {
+        match self.free_seen {
+            Some((when, free_bytes)) if when.elapsed() < FREE_SPACE_FRESH => Ok(free_bytes),
             _ => {
                 let free_bytes = super::free_bytes(&self.data_dir)?;
                 self.free_seen = Some((Instant::now(), free_bytes));
-                free_bytes
+                Ok(free_bytes)
             }
-        };
-        let limit_bytes = self.refuse_below_bytes;
-        Ok((free_bytes < limit_bytes).then_some(AppendError::DiskFull { free_bytes, limit_bytes }))
+        }
     }
 }
 

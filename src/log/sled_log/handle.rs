@@ -10,7 +10,12 @@ use std::sync::{
 use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::{oneshot, watch};
 
-use super::{RECORD_BYTES_MAX, RECORD_MARGIN_BYTES, committer::Waiting, meant, shared::Shared};
+use super::{
+    RECORD_BYTES_MAX, RECORD_MARGIN_BYTES,
+    committer::{Waiting, WaitingBatch},
+    meant,
+    shared::Shared,
+};
 use crate::{
     domain::{
         EventId, Sequence, SpiffeId,
@@ -23,6 +28,14 @@ use crate::{
 
 /// A batch holds at most so many events, as the contract says.
 const BATCH_EVENTS_MAX: usize = 1000;
+
+/// Why the commit thread's queue takes nothing.
+pub(super) enum QueueRefusal {
+    /// It has as much as it may.
+    Full,
+    /// The log is closing.
+    Closed,
+}
 
 /// The log on sled.
 #[derive(Debug)]
@@ -71,21 +84,34 @@ impl SledLog {
         if largest > event_bytes_max {
             return Err(AppendError::BatchTooLarge { bytes: largest, bytes_max: event_bytes_max });
         }
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = queue.as_ref().ok_or(AppendError::Closing)?;
-        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limits.queue_bytes_max {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(AppendError::Overloaded);
-        }
         let (reply, answer) = oneshot::channel();
-        queue.try_send(Waiting { batch, bytes, reply }).map_err(|error| {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => AppendError::Overloaded,
-                TrySendError::Disconnected(_) => AppendError::Closing,
-            }
+        self.push(Waiting::Events(WaitingBatch { batch, bytes, reply })).map_err(|refusal| match refusal {
+            QueueRefusal::Full => AppendError::Overloaded,
+            QueueRefusal::Closed => AppendError::Closing,
         })?;
         Ok(answer)
+    }
+
+    /// Puts something before the commit thread.
+    pub(super) fn push(&self, waiting: Waiting) -> Result<(), QueueRefusal> {
+        let bytes = waiting.bytes();
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queue.as_ref().ok_or(QueueRefusal::Closed)?;
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limits.queue_bytes_max {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(QueueRefusal::Full);
+        }
+        queue.try_send(waiting).map_err(|error| {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => QueueRefusal::Full,
+                TrySendError::Disconnected(_) => QueueRefusal::Closed,
+            }
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn blocking<T: Send + 'static>(

@@ -7,7 +7,7 @@
 //!                    [owner of sled] full blocks ▸ sled ▸ fdatasync ▸ read back ▸ watermark ▸ forget the tail
 //! ```
 //! In reading order: [`codec`], [`block`], [`directory`] (formats), [`shared`] (what readers see), [`admission`], [`committer`],
-//! [`packer`] (the two threads), [`recover`] (a start), [`handle`] and [`index`] (the contract), [`admin`] and [`backup`].
+//! [`packer`] (the two threads), [`recover`] (a start), [`handle`], [`promised`] and [`index`] (the contracts), [`admin`] and [`backup`].
 
 use std::{
     io::ErrorKind,
@@ -26,6 +26,7 @@ pub mod handle;
 pub mod index;
 mod meant;
 pub mod packer;
+pub mod promised;
 pub mod recover;
 pub mod shared;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use super::{
 use crate::{
     domain::SpiffeId,
     storage::{StorageError, fatal::FatalHook, journal, runs::MEMTABLE_ENTRIES_MAX, store::PAGE_CACHE_BYTES},
+    store::StateStore,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -145,6 +147,8 @@ pub struct OpenedLog {
     pub log: Arc<dyn EventLog>,
     /// The search view's index.
     pub search_index: Arc<dyn TermIndex>,
+    /// Small tables that are promised beside the events, by the same journal.
+    pub state: Arc<dyn StateStore>,
     /// What an operator needs.
     pub admin: Arc<dyn LogAdmin>,
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     block, codec,
     directory::{Directory, Row},
+    promised::Unstored,
     shared::Shared,
 };
 use crate::{
@@ -30,6 +31,8 @@ use crate::{
 
 /// The tail is packed once it holds so many bytes: a slice's worth, so that a sync is not spent on little.
 const PACK_BYTES_MIN: usize = 256 * 1024;
+/// Promised state is stored once its changes take so many bytes: most of them are of few entries, each of which is then written once.
+const STATE_BYTES_MIN: usize = 256 * 1024;
 /// Without anything to do the thread looks again after this time, for index work that its waker could not know of.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -71,6 +74,9 @@ impl Packer {
                 self.store(&records)?;
                 continue;
             }
+            if self.store_state()? {
+                continue;
+            }
             let mut more = false;
             for family in self.families.clone() {
                 more |= family.maintain(&mut self.writer)?;
@@ -110,7 +116,7 @@ impl Packer {
     fn to_pack(&self) -> Option<Vec<Vec<Record>>> {
         let (wanted, enough) = {
             let progress = self.shared.progress();
-            (progress.wanted_through, progress.tail_bytes >= PACK_BYTES_MIN)
+            (progress.wanted.through, progress.tail_bytes >= PACK_BYTES_MIN)
         };
         let tail = self.shared.tail.read().unwrap_or_else(PoisonError::into_inner);
         let first = tail.records.front()?.sequence;
@@ -136,6 +142,30 @@ impl Packer {
             blocks.push(open);
         }
         (!blocks.is_empty()).then_some(blocks)
+    }
+
+    /// Writes the state that has changed, once it is a slice's worth, the journal waits for its room, or the log closes; false where there
+    /// is nothing to do.
+    fn store_state(&mut self) -> Result<bool, StorageError> {
+        let (wanted, ending) = {
+            let progress = self.shared.progress();
+            (progress.wanted.state_frames > progress.stored.state_frames, progress.committer_ended.is_some())
+        };
+        let (any, enough) = {
+            let state = self.shared.state();
+            (!state.unstored.is_empty(), state.unstored_bytes >= STATE_BYTES_MIN)
+        };
+        if !(any && (enough || ending) || wanted) {
+            return Ok(false);
+        }
+        let unstored = Unstored::take(&self.shared);
+        unstored.store(&mut self.writer)?;
+        self.watermark.state = unstored.digest;
+        self.write_watermark()?;
+        self.shared.state().storing.clear();
+        self.shared.progress().stored.state_frames = unstored.frames;
+        self.shared.wake.notify_all();
+        Ok(true)
     }
 
     fn store(&mut self, blocks: &[Vec<Record>]) -> Result<(), StorageError> {
@@ -193,7 +223,7 @@ impl Packer {
             }
         }
         let mut progress = self.shared.progress();
-        progress.stored_through = stored_through;
+        progress.stored.through = stored_through;
         progress.tail_bytes -= freed_bytes;
         drop(progress);
         self.shared.wake.notify_all();

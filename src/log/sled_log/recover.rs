@@ -21,6 +21,7 @@ use super::{
     index::{self, SearchIndex},
     meant::header_of,
     packer::Packer,
+    promised,
     shared::{Shared, Tail},
 };
 use crate::{
@@ -35,12 +36,14 @@ use crate::{
         directory_lock::DirectoryLock,
         epochs::{EpochRow, Epochs},
         fatal::{self, FatalHook},
-        journal::{self, HalfStart, Journal, Replayed},
+        journal::{self, HalfStart, Journal, Replayed, ReplayedFrame},
         keys,
         runs::RunFamily,
+        state::{self, StateDigest},
         store::{self, Store, Writer},
         watermark::{Watermark, WatermarkFile},
     },
+    store::StateStore,
 };
 
 /// Batches that may wait for their commit; each commit empties the queue as far as it may.
@@ -93,6 +96,8 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let replayed = journal::replay(data_dir, watermark.epoch, watermark.clean)?;
     let (tail, chain, accepted_time_ns) = read_tail(&replayed, &watermark)?;
     tell(&replayed, options.journal_half_bytes);
+    let sections = replayed.frames.iter().filter_map(ReplayedFrame::state);
+    let state = state::recover(promised::read_sled(&store)?, sections, watermark.state)?;
     replayed.journal.sync().map_err(StorageError::io("cannot sync the journal"))?;
     // From here on the journal grows: what a clean stop noted is true no longer.
     watermark.clean = None;
@@ -105,9 +110,9 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         directory,
         tail,
         (options.node.clone(), facts),
-        watermark.first_retained,
-        watermark.stored_through,
+        (watermark.first_retained, watermark.stored_through),
         options.block_cache_bytes_max,
+        state,
     ));
     let memory_entries_max = options.index_memory_entries_max;
     let identities = open_identities(&shared, &store, &mut writer, memory_entries_max)?;
@@ -160,7 +165,8 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         failure,
         (vec![commit_thread, sled_thread], lock),
     ));
-    Ok(OpenedLog { log: log as Arc<dyn EventLog>, search_index: search_index as Arc<dyn TermIndex>, admin })
+    let state = Arc::clone(&log) as Arc<dyn StateStore>;
+    Ok(OpenedLog { log: log as Arc<dyn EventLog>, search_index: search_index as Arc<dyn TermIndex>, state, admin })
 }
 
 /// Says what an operator may wonder about.
@@ -206,6 +212,7 @@ pub(super) const fn empty_watermark(epoch: Epoch) -> Watermark {
         accepted_time_ns: 0,
         first_retained: Sequence(1),
         epoch,
+        state: StateDigest { entries: 0, hash: 0 },
         clean: None,
     }
 }
@@ -291,7 +298,7 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(VecDeque<Rec
         if frame.facts.chain_before != chain {
             return Err(broken(frame.facts.first));
         }
-        let records = codec::read_records(&frame.payload, frame.facts.first, frame.facts.count)
+        let records = codec::read_records(&frame.records(), frame.facts.first, frame.facts.count)
             .map_err(|fault| StorageError::Damaged(format!("a commit in the journal cannot be read: {fault}")))?;
         for record in records {
             chain = codec::chain_after(&chain, &record);

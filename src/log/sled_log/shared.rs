@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{Sequence, filter::TermPlan},
     log::contract::{Chunk, EpochFacts, Record},
-    storage::{CHAIN_START, ChainHash, StorageError, keys, store::Store},
+    storage::{CHAIN_START, ChainHash, StorageError, journal::Stored, keys, state::DurableState, store::Store},
 };
 
 /// The shared state.
@@ -29,6 +29,8 @@ pub struct Shared {
     pub(super) node: crate::domain::SpiffeId,
     pub(super) epochs: Arc<[EpochFacts]>,
     pub(super) first_retained: Sequence,
+    /// Promised state, as it is durable.
+    pub(super) state: Mutex<DurableState>,
     pub(super) progress: Mutex<Progress>,
     pub(super) wake: Condvar,
     cache: Mutex<Cache>,
@@ -37,10 +39,10 @@ pub struct Shared {
 /// What the commit thread and the owner of sled tell each other.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Everything up to here is in sled, durably.
-    pub stored_through: Sequence,
-    /// The commit thread waits for this place to be stored, in however small a block.
-    pub wanted_through: Sequence,
+    /// What is in sled, durably.
+    pub stored: Stored,
+    /// The commit thread waits for this to be stored, in however small a block.
+    pub wanted: Stored,
     /// Bytes of the tail.
     pub tail_bytes: usize,
     /// The commit thread has ended, and the journal ends there.
@@ -71,9 +73,9 @@ impl Shared {
         directory: Directory,
         tail: Tail,
         (node, epochs): (crate::domain::SpiffeId, Arc<[EpochFacts]>),
-        first_retained: Sequence,
-        stored_through: Sequence,
+        (first_retained, stored_through): (Sequence, Sequence),
         block_cache_bytes_max: usize,
+        state: DurableState,
     ) -> Self {
         let last = tail.records.back().map_or(stored_through, |record| record.sequence);
         let tail_bytes = tail.records.iter().map(codec::weight_bytes).sum();
@@ -85,7 +87,12 @@ impl Shared {
             node,
             epochs,
             first_retained,
-            progress: Mutex::new(Progress { stored_through, tail_bytes, ..Progress::default() }),
+            state: Mutex::new(state),
+            progress: Mutex::new(Progress {
+                stored: Stored { through: stored_through, state_frames: 0 },
+                tail_bytes,
+                ..Progress::default()
+            }),
             wake: Condvar::new(),
             cache: Mutex::new(Cache::new(block_cache_bytes_max)),
         }
@@ -93,6 +100,10 @@ impl Shared {
 
     pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, DurableState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last durable place.

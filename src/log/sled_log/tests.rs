@@ -17,6 +17,7 @@ use crate::{
 
 mod chain;
 mod guards;
+mod promises;
 mod settings;
 
 struct Case {

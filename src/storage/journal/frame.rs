@@ -5,7 +5,8 @@
 //!  8 salt u64                16 first sequence u64
 //! 24 count u32               28 payload bytes u32
 //! 32 chain hash before the first record [32]
-//! 64 kind u8: 1 events, 2 settled mark      65 zero [7]
+//! 64 kind u8: 1 commit, 2 settled mark      65 zero [3]
+//! 68 state bytes u32: how much of the payload, from its beginning, is state; records follow
 //! 72 payload; the next frame begins at the next multiple of 8
 //! ```
 
@@ -29,14 +30,22 @@ pub struct FrameFacts {
     pub salt: u64,
     /// The first record's place.
     pub first: Sequence,
-    /// How many records; consecutive places. Zero in a mark.
+    /// How many records; consecutive places. Zero in a mark, and in a commit of state alone.
     pub count: u32,
+    /// How much of the payload is state. Zero in a mark.
+    pub state_bytes: u32,
     /// The chain hash before the first record.
     pub chain_before: ChainHash,
 }
 
 impl FrameFacts {
-    /// The last record's place; the one before `first` in a mark.
+    /// True for a mark, which holds nothing.
+    #[must_use]
+    pub const fn is_mark(&self) -> bool {
+        self.count == 0 && self.state_bytes == 0
+    }
+
+    /// The last record's place; the one before `first` where there is none.
     #[must_use]
     pub const fn last(&self) -> Sequence {
         Sequence(self.first.0 + self.count as u64 - 1)
@@ -45,13 +54,13 @@ impl FrameFacts {
 
 /// Fills in the header of a frame whose payload stands after [`FRAME_HEADER_BYTES`] reserved bytes.
 pub fn seal(frame: &mut [u8], facts: &FrameFacts) {
-    assert!(facts.count > 0 && facts.first > Sequence::ZERO, "a frame of events holds at least one");
+    assert!(!facts.is_mark() && facts.first > Sequence::ZERO, "a commit holds events or state");
     seal_kind(frame, facts, 1);
 }
 
 pub(super) fn settled_mark(facts: &FrameFacts) -> [u8; FRAME_HEADER_BYTES] {
     let mut mark = [0; FRAME_HEADER_BYTES];
-    seal_kind(&mut mark, &FrameFacts { count: 0, ..*facts }, 2);
+    seal_kind(&mut mark, &FrameFacts { count: 0, state_bytes: 0, ..*facts }, 2);
     mark
 }
 
@@ -63,7 +72,8 @@ fn seal_kind(frame: &mut [u8], facts: &FrameFacts, kind: u8) {
     frame[28..32].copy_from_slice(&payload_bytes.to_le_bytes());
     frame[32..64].copy_from_slice(&facts.chain_before);
     frame[64] = kind;
-    frame[65..72].fill(0);
+    frame[65..68].fill(0);
+    frame[68..72].copy_from_slice(&facts.state_bytes.to_le_bytes());
     let crc = crc32fast::hash(&frame[8..]);
     frame[..4].copy_from_slice(&MAGIC);
     frame[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -85,16 +95,18 @@ pub(super) fn open(bytes: &[u8], salt: u64) -> Result<(FrameFacts, &[u8]), Malfo
     let payload_bytes = reader.u32()? as usize;
     let chain_before = reader.array()?;
     let kind = reader.u8()?;
-    reader.take(7)?;
-    let is_known = matches!((kind, count), (1, 1..) | (2, 0));
-    if facts_salt != salt || !is_known {
+    reader.take(3)?;
+    let state_bytes = reader.u32()?;
+    let facts = FrameFacts { salt, first, count, state_bytes, chain_before };
+    let is_known = matches!((kind, facts.is_mark()), (1, false) | (2, true));
+    if facts_salt != salt || !is_known || state_bytes as usize > payload_bytes {
         return Err(reader.malformed());
     }
     let payload = reader.take(payload_bytes)?;
     if crc32fast::hash(&bytes[8..FRAME_HEADER_BYTES + payload_bytes]) != crc {
         return Err(reader.malformed());
     }
-    Ok((FrameFacts { salt, first, count, chain_before }, payload))
+    Ok((facts, payload))
 }
 
 /// Where the next frame may begin.

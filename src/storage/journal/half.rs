@@ -57,6 +57,8 @@ pub struct Half {
     generation: u64,
     salts: (u64, u64),
     through: Sequence,
+    /// The number of the last frame with state that it holds; zero: none.
+    state_through: u64,
 }
 
 impl Half {
@@ -86,7 +88,7 @@ impl Half {
         };
         let generation = start.map_or(0, |start| start.generation);
         let salts = start.map_or((0, 0), |start| (start.salt, start.next_salt));
-        Ok((Self { file, bytes, generation, salts, through: Sequence::ZERO }, start))
+        Ok((Self { file, bytes, generation, salts, through: Sequence::ZERO, state_through: 0 }, start))
     }
 
     /// All its bytes.
@@ -102,6 +104,7 @@ impl Half {
         self.generation = start.generation;
         self.salts = (start.salt, start.next_salt);
         self.through = Sequence(start.base.get() - 1);
+        self.state_through = 0;
         Ok(())
     }
 
@@ -133,6 +136,16 @@ impl Half {
     /// The last place that it holds.
     pub(super) const fn through(&self) -> Sequence {
         self.through
+    }
+
+    /// The last frame with state that it holds, by its number; zero: none.
+    pub(super) const fn state_through(&self) -> u64 {
+        self.state_through
+    }
+
+    pub(super) fn holds_state_through(&mut self, frame: u64) {
+        assert!(frame >= self.state_through, "a half fills forwards");
+        self.state_through = frame;
     }
 
     pub(super) fn holds_through(&mut self, through: Sequence) {

@@ -27,6 +27,15 @@ use super::{
 };
 use crate::domain::{Epoch, Sequence};
 
+/// What sled holds durably, so that the journal need not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Events up to here.
+    pub through: Sequence,
+    /// State of the frames up to this one, counted over those that hold state.
+    pub state_frames: u64,
+}
+
 /// The journal's files, in the data directory.
 pub const FILE_NAMES: [&str; 2] = ["journal.0", "journal.1"];
 /// A half's size where the configuration says nothing. It bounds what a start replays, and is written once at creation.
@@ -108,22 +117,17 @@ impl Journal {
 
     /// Whether the other half may be overwritten: everything in it is durable in sled.
     #[must_use]
-    pub fn may_switch(&self, stored_through: Sequence) -> bool {
-        self.halves[1 - self.active].through() <= stored_through
+    pub fn may_switch(&self, stored: Stored) -> bool {
+        let other = &self.halves[1 - self.active];
+        other.through() <= stored.through && other.state_through() <= stored.state_frames
     }
 
     /// Begins the other half, durably. `next_salt` is a random number.
     ///
     /// # Errors
     /// The disk refused: the process must end.
-    pub fn switch(
-        &mut self,
-        base: Sequence,
-        chain: ChainHash,
-        next_salt: u64,
-        stored_through: Sequence,
-    ) -> io::Result<()> {
-        assert!(self.may_switch(stored_through), "a half with events not yet in sled must not be overwritten");
+    pub fn switch(&mut self, base: Sequence, chain: ChainHash, next_salt: u64, stored: Stored) -> io::Result<()> {
+        assert!(self.may_switch(stored), "a half with events or state not yet in sled must not be overwritten");
         let active = &self.halves[self.active];
         assert_eq!(base, active.through().next(), "a half begins where the other ends");
         let (generation, salt) = (active.generation() + 1, active.salts().1);
@@ -136,11 +140,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a sealed frame and returns when it is durable.
+    /// Writes a sealed frame and returns when it is durable. `state_frame` is its number where it holds state.
     ///
     /// # Errors
     /// The disk refused: the process must end.
-    pub fn write(&mut self, sealed: &[u8], through: Sequence) -> io::Result<()> {
+    pub fn write(&mut self, sealed: &[u8], through: Sequence, state_frame: Option<u64>) -> io::Result<()> {
         assert!(self.has_room(sealed.len() as u64), "the caller switches before the half is full");
         let half = &mut self.halves[self.active];
         half.write_at(sealed, self.offset)?;
@@ -148,6 +152,9 @@ impl Journal {
         durable::sync_data(half.file(), SyncReason::Acknowledge)?;
         metrics::histogram!(crate::telemetry::LOG_FDATASYNC_SECONDS).record(syncing.elapsed().as_secs_f64());
         half.holds_through(through);
+        if let Some(frame) = state_frame {
+            half.holds_state_through(frame);
+        }
         self.offset = frame::aligned(self.offset + sealed.len() as u64);
         self.is_marked = false;
         Ok(())

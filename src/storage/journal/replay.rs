@@ -36,8 +36,22 @@ pub struct Replayed {
 pub struct ReplayedFrame {
     /// What it says of itself.
     pub facts: FrameFacts,
-    /// The records.
+    /// The state, then the records.
     pub payload: Bytes,
+}
+
+impl ReplayedFrame {
+    /// The section of state; none where the frame holds no state.
+    #[must_use]
+    pub fn state(&self) -> Option<Bytes> {
+        (self.facts.state_bytes > 0).then(|| self.payload.slice(..self.facts.state_bytes as usize))
+    }
+
+    /// The records.
+    #[must_use]
+    pub fn records(&self) -> Bytes {
+        self.payload.slice(self.facts.state_bytes as usize..)
+    }
 }
 
 /// What one half held.
@@ -84,9 +98,15 @@ pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Resul
     let (active, offset, torn_bytes) = (newest.index, newest.end_offset, newest.torn_bytes);
     let first = found[0].start;
     let mut frames = Vec::new();
+    let mut state_frames = 0;
     for half in found {
         let through = half.frames.last().map_or(Sequence(half.start.base.get() - 1), |frame| frame.facts.last());
         halves[half.index].holds_through(through);
+        let with_state = half.frames.iter().filter(|frame| frame.facts.state_bytes > 0).count() as u64;
+        if with_state > 0 {
+            state_frames += with_state;
+            halves[half.index].holds_state_through(state_frames);
+        }
         frames.extend(half.frames);
     }
     let through = halves[active].through();
@@ -121,7 +141,7 @@ fn read_half(name: &str, index: usize, start: HalfStart, bytes: &Bytes) -> Resul
         if facts.first != next {
             return Err(damaged(name, &format!("holds sequence {} where {next} belongs", facts.first)));
         }
-        if facts.count == 0 {
+        if facts.is_mark() {
             settled = true;
             break;
         }

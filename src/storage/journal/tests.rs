@@ -26,7 +26,7 @@ fn created() -> (tempfile::TempDir, Journal) {
 }
 
 fn facts(journal: &Journal, first: u64, count: u32) -> FrameFacts {
-    FrameFacts { salt: journal.salt(), first: Sequence(first), count, chain_before: CHAIN_START }
+    FrameFacts { salt: journal.salt(), first: Sequence(first), count, state_bytes: 0, chain_before: CHAIN_START }
 }
 
 fn commit(journal: &mut Journal, first: u64, count: u32, payload_bytes: usize) {
@@ -34,7 +34,20 @@ fn commit(journal: &mut Journal, first: u64, count: u32, payload_bytes: usize) {
     frame.extend((0..payload_bytes).map(|at| (at as u64 ^ first) as u8));
     let facts = facts(journal, first, count);
     seal(&mut frame, &facts);
-    journal.write(&frame, facts.last()).unwrap();
+    journal.write(&frame, facts.last(), None).unwrap();
+}
+
+fn stored_through(through: u64) -> Stored {
+    Stored { through: Sequence(through), state_frames: 0 }
+}
+
+/// A commit of state alone, with this number.
+fn commit_state(journal: &mut Journal, next: u64, number: u64, state: &[u8]) {
+    let mut frame = vec![0; FRAME_HEADER_BYTES];
+    frame.extend(state);
+    let facts = FrameFacts { state_bytes: state.len() as u32, ..facts(journal, next, 0) };
+    seal(&mut frame, &facts);
+    journal.write(&frame, Sequence(next - 1), Some(number)).unwrap();
 }
 
 fn alter(directory: &Path, half: usize, offset: u64, bytes: &[u8]) {
@@ -67,11 +80,11 @@ fn halves_take_turns_and_only_freed_ones_are_overwritten() {
         }
         let is_first = generation == 2;
         assert_eq!(
-            journal.may_switch(Sequence::ZERO),
+            journal.may_switch(Stored::default()),
             is_first,
             "only the half that was never used is free without sled"
         );
-        journal.switch(Sequence(next), CHAIN_START, 100 + generation, Sequence(next - 1)).unwrap();
+        journal.switch(Sequence(next), CHAIN_START, 100 + generation, stored_through(next - 1)).unwrap();
         let replayed = replay(directory.path(), EPOCH, None).unwrap();
         assert_eq!(replayed.through, Sequence(next - 1));
         assert_eq!(replayed.journal.generation(), generation);
@@ -120,11 +133,11 @@ fn after_a_clean_stop_nothing_may_be_missing() {
 fn a_header_torn_by_a_switch_is_no_damage_and_a_lost_one_is() {
     let (directory, mut journal) = created();
     commit(&mut journal, 1, 2, 300);
-    journal.switch(Sequence(3), CHAIN_START, 102, Sequence::ZERO).unwrap();
+    journal.switch(Sequence(3), CHAIN_START, 102, Stored::default()).unwrap();
     alter(directory.path(), 1, 20, &[0xee]);
     let mut replayed = replay(directory.path(), EPOCH, None).unwrap();
     assert_eq!((replayed.through, replayed.journal.generation()), (Sequence(2), 1));
-    replayed.journal.switch(Sequence(3), CHAIN_START, 102, Sequence::ZERO).unwrap();
+    replayed.journal.switch(Sequence(3), CHAIN_START, 102, Stored::default()).unwrap();
     commit(&mut replayed.journal, 3, 1, 10);
     alter(directory.path(), 1, 20, &[0xee]);
     let refused = replay(directory.path(), EPOCH, None).unwrap_err().to_string();
@@ -136,6 +149,37 @@ fn another_epochs_journal_is_refused() {
     let (directory, _) = created();
     let refused = replay(directory.path(), Epoch(Uuid::from_u128(8)), None).unwrap_err().to_string();
     assert!(refused.contains("belongs to the epoch"), "{refused}");
+}
+
+#[test]
+fn state_stands_between_events_and_keeps_its_half_until_sled_has_it() {
+    let (directory, mut journal) = created();
+    commit(&mut journal, 1, 2, 300);
+    commit_state(&mut journal, 3, 1, b"one");
+    commit(&mut journal, 3, 1, 30);
+    commit_state(&mut journal, 4, 2, b"second");
+    journal.switch(Sequence(4), CHAIN_START, 102, Stored::default()).unwrap();
+    let has = |state_frames| Stored { through: Sequence(3), state_frames };
+    assert!(!journal.may_switch(has(1)) && journal.may_switch(has(2)), "state that sled has not would be overwritten");
+    commit_state(&mut journal, 4, 3, b"third");
+    let replayed = replay(directory.path(), EPOCH, None).unwrap();
+    let state: Vec<_> = replayed.frames.iter().filter_map(ReplayedFrame::state).collect();
+    assert_eq!(state, [&b"one"[..], b"second", b"third"]);
+    assert_eq!((replayed.through, replayed.frames.len()), (Sequence(3), 5));
+    assert!(!replayed.journal.may_switch(has(1)) && replayed.journal.may_switch(has(2)));
+}
+
+#[test]
+fn a_torn_commit_of_state_is_dropped_whole() {
+    let (directory, mut journal) = created();
+    commit_state(&mut journal, 1, 1, b"kept");
+    let end = journal.offset;
+    commit_state(&mut journal, 1, 2, &[7; 6000]);
+    alter(directory.path(), 0, end + 5000, &[0; 100]);
+    let replayed = replay(directory.path(), EPOCH, None).unwrap();
+    let state: Vec<_> = replayed.frames.iter().filter_map(ReplayedFrame::state).collect();
+    assert_eq!(state, [&b"kept"[..]]);
+    assert!(replayed.torn_bytes > 6000);
 }
 
 proptest! {

@@ -16,6 +16,7 @@ use crate::{
     },
     storage::{
         CHAIN_START,
+        state::DurableState,
         store::{PAGE_CACHE_BYTES, Store},
         watermark::WatermarkFile,
     },
@@ -98,7 +99,9 @@ fn nothing_beyond_the_durable_end_is_read() {
     let records = (1..=5).map(|number| record(number, &event(number))).collect();
     let tail = shared::Tail { records };
     let epochs = (publisher(), Arc::from([]));
-    let shared = shared::Shared::new(store, Directory::default(), tail, epochs, Sequence(1), Sequence::ZERO, 1 << 20);
+    let places = (Sequence(1), Sequence::ZERO);
+    let state = DurableState::default();
+    let shared = shared::Shared::new(store, Directory::default(), tail, epochs, places, 1 << 20, state);
     shared.durable.send_replace(Sequence(3));
     let chunk = shared.read(Sequence::ZERO, usize::MAX, None).unwrap().unwrap();
     assert_eq!((chunk.records.len(), chunk.through), (3, Sequence(3)));
