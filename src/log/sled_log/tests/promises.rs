@@ -101,6 +101,22 @@ async fn halves_are_reused_only_once_sled_holds_their_state() {
 }
 
 #[tokio::test]
+async fn state_is_known_to_be_whole_when_the_journal_holds_nothing_of_it_any_more() {
+    let case = Case::new();
+    let opened = case.open().unwrap();
+    opened.state.write(vec![numbered(0, 7)]).await.unwrap();
+    // More events than both halves hold.
+    append(&opened, 0..18_000).await;
+    let copy = killed(&case);
+    close(opened).await;
+    for case in [&copy, &case] {
+        let opened = case.open().unwrap();
+        assert_eq!(number(&*opened.state, &[0]), Some(7));
+        close(opened).await;
+    }
+}
+
+#[tokio::test]
 async fn a_write_that_a_kill_tore_is_dropped_whole() {
     let case = Case::new();
     let opened = case.open().unwrap();
