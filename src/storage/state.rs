@@ -253,7 +253,9 @@ mod tests {
 
     fn table(changes: &[StateChange]) -> StateTable {
         let mut table = StateTable::default();
-        changes.iter().cloned().for_each(|change| table.apply(change));
+        for change in changes {
+            table.apply(change.clone());
+        }
         table
     }
 

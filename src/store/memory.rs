@@ -16,11 +16,14 @@ pub struct MemoryStore {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// A write that is not durable yet, and who waits for it.
+type Held = (Vec<StateChange>, oneshot::Sender<Result<(), WriteError>>);
+
 #[derive(Debug, Default)]
 struct Inner {
     table: StateTable,
     held: bool,
-    waiting: Vec<(Vec<StateChange>, oneshot::Sender<Result<(), WriteError>>)>,
+    waiting: Vec<Held>,
     failing: Option<WriteError>,
     writes: u64,
 }
@@ -36,7 +39,7 @@ impl MemoryStore {
         let mut inner = self.inner();
         inner.held = false;
         for (changes, reply) in std::mem::take(&mut inner.waiting) {
-            changes.into_iter().for_each(|change| inner.table.apply(change));
+            inner.apply(changes);
             // Whoever hung up does not want to know.
             let _ = reply.send(Ok(()));
         }
@@ -48,7 +51,9 @@ impl MemoryStore {
         let inner = self.inner();
         let mut table = inner.table.clone();
         for (changes, _) in inner.waiting.iter().take(kept) {
-            changes.iter().cloned().for_each(|change| table.apply(change));
+            for change in changes {
+                table.apply(change.clone());
+            }
         }
         Self { inner: Arc::new(Mutex::new(Inner { table, ..Inner::default() })) }
     }
@@ -73,6 +78,14 @@ impl MemoryStore {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A poisoned lock means that a test failed inside; every change is one step.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, changes: Vec<StateChange>) {
+        for change in changes {
+            self.table.apply(change);
+        }
     }
 }
 
@@ -101,7 +114,7 @@ impl StateStore for MemoryStore {
             return ready(Err(WriteError::Full { bytes_max: TABLE_BYTES_MAX })).boxed();
         }
         if !inner.held {
-            changes.into_iter().for_each(|change| inner.table.apply(change));
+            inner.apply(changes);
             return ready(Ok(())).boxed();
         }
         let (reply, answer) = oneshot::channel();

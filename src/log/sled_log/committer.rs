@@ -49,6 +49,7 @@ pub enum Waiting {
 
 impl Waiting {
     /// About how many bytes it takes.
+    #[must_use]
     pub const fn bytes(&self) -> usize {
         match self {
             Self::Events(waiting) => waiting.bytes,
