@@ -32,7 +32,8 @@ pub struct FilterSpec {
     /// Each: the set fields of one place.
     pub places: Vec<PlaceSpec>,
     /// Each: the set fields of one party. Where only the participant is set, an association in force that binds it to a subject of the
-    /// event counts too; where more is set, the event itself must say it.
+    /// event counts too; where more is set, the event itself must say it. In filters of a caller's own, bindings of others count only
+    /// where nothing at all is hidden from her.
     pub parties: Vec<PartySpec>,
     /// HS prefixes of 2 to 6 digits.
     pub commodity_prefixes: Vec<String>,

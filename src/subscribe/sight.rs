@@ -50,7 +50,9 @@ impl Sight {
             caller: self.rights.who.as_str(),
             bindings: &*self.bindings,
         };
-        let asked_for = self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(&header, &context));
+        let askable = self.rights.askable(&*self.bindings, now_ns);
+        let asking = MatchContext { bindings: &askable, ..context };
+        let asked_for = self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(&header, &asking));
         Ok(asked_for && self.rights.permits(Action::Read, &header, &context, now_ns))
     }
 

@@ -119,8 +119,10 @@ impl Finder {
             caller: question.rights.who.as_str(),
             bindings: &*self.associations,
         };
+        let askable = question.rights.askable(&*self.associations, question.now_ns);
+        let asking = MatchContext { bindings: &askable, ..context };
         let asked =
-            question.filters.is_empty() || question.filters.iter().any(|filter| filter.matches(&header, &context));
+            question.filters.is_empty() || question.filters.iter().any(|filter| filter.matches(&header, &asking));
         Ok(asked && question.rights.permits(Action::Read, &header, &context, question.now_ns))
     }
 

@@ -105,14 +105,20 @@ impl Planner<'_> {
             branches.push(part.candidates);
         };
         // Her own events she reads without a grant.
-        let names = std::iter::once(&rights.who).chain(rights.former_names.iter());
-        names.for_each(|name| add(self.part(&[TermHash::of(TermKind::Publisher, &[name.as_str().as_bytes()])])));
+        let names: Vec<&SpiffeId> = std::iter::once(&rights.who).chain(rights.former_names.iter()).collect();
+        for name in &names {
+            add(self.part(&[TermHash::of(TermKind::Publisher, &[name.as_str().as_bytes()])]));
+        }
         let reads = |grant: &&Arc<crate::identity::policy::Grant>| {
             grant.actions.contains(&Action::Read) && grant.is_in_force(now_ns)
         };
         for filter in rights.grants.iter().filter(reads).flat_map(|grant| &grant.compiled) {
-            let clauses = self.clauses(filter, &rights.who);
-            add(clauses.iter().map(|clause| self.part(clause)).min_by_key(|part| part.length)?);
+            // "$caller" means each of her names; a filter that does not say it is planned once.
+            let says_caller = filter.spec().parties.iter().any(|party| party.participant == "$caller");
+            for name in &names[..if says_caller { names.len() } else { 1 }] {
+                let clauses = self.clauses(filter, name);
+                add(clauses.iter().map(|clause| self.part(clause)).min_by_key(|part| part.length)?);
+            }
         }
         granted.candidates = Candidates::Any(branches);
         (granted.terms <= GRANT_TERMS_MAX).then_some(granted)

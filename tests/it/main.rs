@@ -1,5 +1,6 @@
 //! Whole nodes over real connections, in one test binary, one module a subject.
 
+mod alike;
 mod cli;
 mod demo;
 mod events;

@@ -81,7 +81,9 @@ impl Queries {
         let rights = self.parts.access.policy().rights(&session.participant);
         let context = self.context(record, session.participant.as_str());
         let refusal = rights.read_refusal(header, &context, now_ns);
-        let asked = session.filters.is_empty() || session.filters.iter().any(|filter| filter.matches(header, &context));
+        let askable = rights.askable(&*self.parts.associations, now_ns);
+        let asking = MatchContext { bindings: &askable, ..context };
+        let asked = session.filters.is_empty() || session.filters.iter().any(|filter| filter.matches(header, &asking));
         let (state, reason) = match refusal {
             _ if record.sequence <= session.began_after => {
                 (ReachState::BeforeStart, format!("the stream began after sequence {}", session.began_after))

@@ -9,7 +9,7 @@ use crate::domain::{Filter, SpiffeId, filter::FilterSpec};
 pub mod file;
 mod rights;
 
-pub use rights::{GrantVerdict, Narrowing, ReadRefusal, Rights};
+pub use rights::{AskableBindings, GrantVerdict, Narrowing, ReadRefusal, Rights};
 
 /// What a grant can allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

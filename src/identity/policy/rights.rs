@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Action, Grant};
 use crate::domain::{
     Filter, HeaderRef, SpiffeId,
+    bindings::{PartyBindings, SubjectKey},
     filter::{FilterSpec, MatchContext},
     header::AudienceRef,
 };
@@ -32,6 +33,17 @@ pub struct Narrowing {
     pub narrowed: bool,
     /// The read grants in force.
     pub grant_ids: Vec<String>,
+}
+
+/// What associations bind, as filters of the caller's own may ask for it: whom they bind to what is not hers to learn. With a filter for
+/// another's name she would be told that an event which she may see belongs to that other's consignment, though the association that
+/// says so may be hidden from her. She asks for what she is bound to herself; who may see everything asks for everybody's.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations, reason = "the bindings have none, and nobody prints them")]
+pub struct AskableBindings<'a> {
+    rights: &'a Rights,
+    bindings: &'a dyn PartyBindings,
+    now_ns: i64,
 }
 
 /// What one grant says to one question.
@@ -81,6 +93,21 @@ impl Rights {
     pub fn permits(&self, action: Action, header: &HeaderRef<'_>, context: &MatchContext<'_>, now_ns: i64) -> bool {
         (action == Action::Read && self.is_own(header))
             || self.grants.iter().any(|grant| self.judge(grant, action, header, context, now_ns) == Match::Allows)
+    }
+
+    /// What bindings her own filters may ask for.
+    #[must_use]
+    pub fn askable<'a>(&'a self, bindings: &'a dyn PartyBindings, now_ns: i64) -> AskableBindings<'a> {
+        AskableBindings { rights: self, bindings, now_ns }
+    }
+
+    /// Whether one grant opens every event to her, whatever its audience and however old.
+    fn reads_everything(&self, now_ns: i64) -> bool {
+        let everything = |grant: &Arc<Grant>| {
+            grant.private && !grant.history_from_start && grant.compiled.iter().any(|filter| filter.spec().all)
+        };
+        let reads = |grant: &Arc<Grant>| grant.actions.contains(&Action::Read) && grant.is_in_force(now_ns);
+        self.grants.iter().any(|grant| everything(grant) && reads(grant))
     }
 
     /// Whether the event was published by her, under whichever of her names.
@@ -194,6 +221,13 @@ impl Rights {
             let context = MatchContext { caller: name, ..*context };
             grant.compiled.iter().any(|filter| filter.matches(header, &context))
         })
+    }
+}
+
+impl PartyBindings for AskableBindings<'_> {
+    fn is_bound(&self, participant: &str, subject: &SubjectKey<'_>) -> bool {
+        let hers = self.rights.names().any(|name| name == participant);
+        (hers || self.rights.reads_everything(self.now_ns)) && self.bindings.is_bound(participant, subject)
     }
 }
 

@@ -1,0 +1,302 @@
+//! Policies, events and filters made from a seed. Few values in each field, so that they meet often. It never decides who may see what.
+
+use fastrand::Rng;
+use tradelane::{
+    domain::filter::{FilterSpec, PartySpec, PlaceSpec, SubjectSpec, TimeRangeSpec},
+    testing::events::{self, HOUR_NS, Voyage},
+    wire::proto::{Audience, Classifier, Event, Party, PartyRole, Place, PlaceRole, Reach, Subject, event::Body},
+};
+
+use super::model::{Grant, Stored};
+
+pub struct Maker {
+    pub rng: Rng,
+    pub now_ns: i64,
+    pub callers: Vec<String>,
+    pub node: String,
+    /// Tells events apart that say the same.
+    count: i64,
+}
+
+impl Maker {
+    pub fn new(seed: u64, now_ns: i64, callers: Vec<String>, node: String) -> Self {
+        Self { rng: Rng::with_seed(seed), now_ns, callers, node, count: 0 }
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.rng.usize(..from.len())].clone()
+    }
+
+    fn one_in(&mut self, n: u32) -> bool {
+        self.rng.u32(..n) == 0
+    }
+
+    fn caller(&mut self) -> String {
+        let callers = self.callers.clone();
+        self.pick(&callers)
+    }
+
+    fn who(&mut self) -> String {
+        let name = self.caller();
+        if self.one_in(2) { name } else { format!("{}/*", name.splitn(4, '/').take(3).collect::<Vec<_>>().join("/")) }
+    }
+
+    /// One to six grants; `starts` are moments since which they may open the log.
+    pub fn grants(&mut self, starts: &[i64]) -> Vec<Grant> {
+        let count = self.rng.usize(1..=6);
+        (0..count)
+            .map(|_| {
+                let mut actions: Vec<&'static str> =
+                    ["read", "publish", "share"].into_iter().filter(|_| self.one_in(2)).collect();
+                if actions.is_empty() {
+                    actions.push("read");
+                }
+                let filters = if self.one_in(4) {
+                    None
+                } else {
+                    Some((0..self.rng.usize(1..=2)).map(|_| self.filter(true)).collect())
+                };
+                let from_start_ns = if self.one_in(4) && !starts.is_empty() { Some(self.pick(starts)) } else { None };
+                let (expired, private) = (from_start_ns.is_none() && self.one_in(8), self.one_in(5));
+                Grant { who: self.who(), actions, filters, from_start_ns, expired, private }
+            })
+            .collect()
+    }
+
+    /// A filter of one to three fields; in a grant a party may be "$caller".
+    pub fn filter(&mut self, in_grant: bool) -> FilterSpec {
+        let mut spec = FilterSpec::default();
+        for _ in 0..self.rng.usize(1..=2) {
+            match self.rng.u32(..13) {
+                0 => spec.types.push(
+                    self.pick(&[
+                        "handling",
+                        "clearance",
+                        "hold",
+                        "association",
+                        "handling.discharged",
+                        "movement.arrived",
+                        "clearance.released",
+                    ])
+                    .to_owned(),
+                ),
+                1 => spec.classifiers.push(self.pick(&["actual", "estimated"]).to_owned()),
+                2 | 3 => {
+                    let (kind, value) = self.pick(&[
+                        ("container", 0),
+                        ("container", 1),
+                        ("", 0),
+                        ("bill_of_lading", 0),
+                        ("declaration", 1),
+                        ("vessel_imo", 0),
+                    ]);
+                    let voyage = Voyage::new(value, 0);
+                    let value = match kind {
+                        "bill_of_lading" => voyage.bill,
+                        "declaration" => voyage.declaration,
+                        "vessel_imo" => "9321483".to_owned(),
+                        _ => voyage.container,
+                    };
+                    spec.subjects.push(SubjectSpec { kind: kind.to_owned(), value, ..SubjectSpec::default() });
+                }
+                4 | 5 => {
+                    let (role, un_locode, country) = self.pick(&[
+                        ("", "", "PK"),
+                        ("event", "", "CL"),
+                        ("loading", "CNSHA", ""),
+                        ("", "CLVAP", ""),
+                        ("office", "", ""),
+                    ]);
+                    spec.places.push(PlaceSpec {
+                        role: role.to_owned(),
+                        un_locode: un_locode.to_owned(),
+                        country_code: country.to_owned(),
+                        ..PlaceSpec::default()
+                    });
+                }
+                6..=8 => {
+                    let participant = if in_grant && self.one_in(2) { "$caller".to_owned() } else { self.caller() };
+                    let role = if self.one_in(4) { "declarant".to_owned() } else { String::new() };
+                    spec.parties.push(PartySpec { role, participant, ..PartySpec::default() });
+                }
+                9 => spec.publishers.push(self.who()),
+                10 => spec.origins.push(if self.one_in(4) {
+                    "spiffe://exchange.gov.pk/node/khi-9".to_owned()
+                } else {
+                    self.node.clone()
+                }),
+                11 => match self.rng.u32(..3) {
+                    0 => spec.commodity_prefixes.push(self.pick(&["87", "8703", "01"]).to_owned()),
+                    1 => spec.procedures.push("import".to_owned()),
+                    _ => spec.modes.push("maritime".to_owned()),
+                },
+                _ => {
+                    let time = chrono::DateTime::from_timestamp_nanos(self.now_ns - self.rng.i64(30..70) * HOUR_NS);
+                    let range = if self.one_in(2) {
+                        TimeRangeSpec { start_time: Some(time), end_time: None }
+                    } else {
+                        TimeRangeSpec { start_time: None, end_time: Some(time) }
+                    };
+                    spec.event_time = Some(range);
+                }
+            }
+        }
+        spec
+    }
+
+    pub fn filters(&mut self) -> Vec<FilterSpec> {
+        (0..self.rng.usize(..3)).map(|_| self.filter(false)).collect()
+    }
+
+    fn audience(&mut self) -> Audience {
+        match self.rng.u32(..6) {
+            0 => Audience { reach: Reach::Private.into(), participants: Vec::new() },
+            1 | 2 => Audience { reach: Reach::Named.into(), participants: vec![self.who()] },
+            _ => Audience { reach: Reach::Network.into(), participants: Vec::new() },
+        }
+    }
+
+    fn place(&mut self) -> Place {
+        let un_locode = self.pick(&["PKKHI", "CLVAP", "CNSHA"]);
+        Place { un_locode: un_locode.to_owned(), ..events::place(PlaceRole::Event) }
+    }
+
+    /// An event, or the revision of one that was stored.
+    pub fn event(&mut self, stored: &[Stored]) -> Event {
+        self.count += 1;
+        let revisable: Vec<&Stored> = stored
+            .iter()
+            .filter(|one| {
+                let is_head = !stored
+                    .iter()
+                    .any(|other| other.chain.first().is_some_and(|first| first.event_id == one.event.event_id));
+                is_head && one.event.body.is_some() && !matches!(one.event.body, Some(Body::Association(_)))
+            })
+            .collect();
+        if self.one_in(5) && !revisable.is_empty() {
+            let original = self.pick(&revisable).event.clone();
+            if self.one_in(3) {
+                return original.retracted();
+            }
+            let (place, audience, party) = (self.place(), self.audience(), self.party());
+            return original.corrected(|event| {
+                move_to(event, place);
+                event.audience = Some(audience);
+                event.parties = vec![party];
+            });
+        }
+        let voyage = Voyage::new(self.rng.u32(..3), self.now_ns - 72 * HOUR_NS + self.count * 1_000_000_000);
+        let mut event = self.pick(&voyage.events());
+        event.publisher = self.caller();
+        event.audience = Some(self.audience());
+        if self.one_in(3) {
+            event.parties.push(self.party());
+        }
+        if self.one_in(2) {
+            move_to(&mut event, self.place());
+        }
+        match &mut event.body {
+            Some(Body::Association(association)) => {
+                association.complete = false;
+                association.parties.clear();
+                if self.rng.bool() {
+                    association.parties.push(Party {
+                        role: PartyRole::Declarant.into(),
+                        participant: self.caller(),
+                        ..Party::default()
+                    });
+                }
+                if self.rng.bool() {
+                    association.children.truncate(1);
+                }
+                if self.rng.bool() {
+                    let another = Voyage::new(self.rng.u32(..3), 0).container_subject();
+                    association.children.retain(|child| *child != another);
+                    association.children.push(another);
+                }
+            }
+            Some(Body::Movement(_)) if self.rng.bool() => event.classifier = Classifier::Estimated.into(),
+            _ => {}
+        }
+        event.with_id()
+    }
+
+    fn party(&mut self) -> Party {
+        let role = self.pick(&[PartyRole::Declarant, PartyRole::Carrier]);
+        Party { role: role.into(), participant: self.caller(), ..Party::default() }
+    }
+}
+
+/// Lets an event happen elsewhere; the office stays, since an authority speaks only with one.
+fn move_to(event: &mut Event, place: Place) {
+    event.places.retain(|known| known.role() == PlaceRole::Office);
+    event.places.push(place);
+}
+
+/// Every subject that the events speak of.
+pub fn subjects() -> Vec<Subject> {
+    (0..3)
+        .map(|n| Voyage::new(n, 0))
+        .flat_map(|voyage| [voyage.container_subject(), voyage.bill_subject(), voyage.declaration_subject()])
+        .collect()
+}
+
+/// The policy file, with grants for the operator.
+pub fn policy_text(grants: &[Grant]) -> String {
+    let mut file = toml::Table::new();
+    let time = |ns: i64| toml::Value::String(chrono::DateTime::from_timestamp_nanos(ns).to_rfc3339());
+    let mut tables: Vec<toml::Value> = grants
+        .iter()
+        .zip(0..)
+        .map(|(grant, index)| {
+            let mut table = toml::Table::new();
+            table.insert("id".into(), format!("grant-{index}").into());
+            table.insert("who".into(), vec![grant.who.clone()].into());
+            table.insert("actions".into(), grant.actions.clone().into());
+            match &grant.filters {
+                None => drop(table.insert("all".into(), true.into())),
+                Some(filters) => {
+                    let filters: Vec<toml::Value> =
+                        filters.iter().map(|filter| lean(toml::Value::try_from(filter).expect("TOML"))).collect();
+                    table.insert("filters".into(), filters.into());
+                }
+            }
+            if let Some(start_ns) = grant.from_start_ns {
+                table.insert("history".into(), "from_start".into());
+                table.insert("start_time".into(), time(start_ns));
+            }
+            if grant.expired {
+                table.insert("expires_time".into(), time(1_700_000_000_000_000_000));
+            }
+            table.insert("private".into(), grant.private.into());
+            table.into()
+        })
+        .collect();
+    let operators: toml::Table =
+        "id = 'operators'\nwho = ['spiffe://exchange.gov.pk/operator/*']\nactions = ['operate']".parse().expect("TOML");
+    tables.push(operators.into());
+    file.insert("grant".into(), tables.into());
+    file.to_string()
+}
+
+/// Leaves out what says nothing, as somebody who writes a policy does.
+fn lean(value: toml::Value) -> toml::Value {
+    match value {
+        toml::Value::Table(table) => {
+            let says = |value: &toml::Value| match value {
+                toml::Value::String(text) => !text.is_empty(),
+                toml::Value::Array(items) => !items.is_empty(),
+                toml::Value::Boolean(flag) => *flag,
+                _ => true,
+            };
+            table
+                .into_iter()
+                .map(|(key, value)| (key, lean(value)))
+                .filter(|(_, value)| says(value))
+                .collect::<toml::Table>()
+                .into()
+        }
+        toml::Value::Array(items) => items.into_iter().map(lean).collect::<Vec<_>>().into(),
+        other => other,
+    }
+}
