@@ -159,7 +159,9 @@ proptest! {
                     caller,
                     bindings: &*node.associations,
                 };
-                let asked = filters.is_empty() || filters.iter().any(|filter| filter.matches(&header, &context));
+                let askable = rights.askable(&*node.associations, NOW_NS);
+                let asking = MatchContext { bindings: &askable, ..context };
+                let asked = filters.is_empty() || filters.iter().any(|filter| filter.matches(&header, &asking));
                 if asked && rights.permits(Action::Read, &header, &context, NOW_NS) {
                     expected.push(record.sequence.get());
                 }
