@@ -5,7 +5,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 /// The files to compile; what they import is found from them.
-const FILES: [&str; 2] = ["proto/tradelane/v1/event_service.proto", "proto/tradelane/v1/node_service.proto"];
+const FILES: [&str; 3] = [
+    "proto/tradelane/v1/clearance_service.proto",
+    "proto/tradelane/v1/event_service.proto",
+    "proto/tradelane/v1/node_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

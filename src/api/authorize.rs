@@ -192,7 +192,7 @@ mod tests {
             let reason = |name: &str| rules.check(Some(&caller(name)), method).err().map(|refused| refused.reason);
             let open = *needs == rpc_policy::Needs::Identity;
             assert_eq!(rules.check(None, method).expect_err("refused").reason, "NO_IDENTITY", "{method}");
-            let publishes = method.contains(".EventService/");
+            let publishes = method.contains(".EventService/") || method.contains(".ClearanceService/");
             assert_eq!(reason(TERMINAL).is_none(), publishes || open, "{method}");
             let operates = method.contains(".NodeService/") || method.ends_with("/ExplainEvent");
             assert_eq!(reason(OPERATOR).is_none(), operates || open, "{method}");

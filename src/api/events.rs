@@ -7,23 +7,19 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Published, Recorder, Refused, StreamQuota, queries::Queries};
+use super::{Published, Recorder, Refused, StreamQuota, denials, queries::Queries};
 use crate::{
     clock::Clock,
-    identity::{
-        Caller,
-        audit::{AuditLog, Denial},
-    },
+    identity::{Caller, audit::AuditLog},
     log::EventLog,
     publish::Door,
     subscribe::Subscriptions,
-    telemetry,
     wire::{PublishRequest, proto},
 };
 
 mod publishing;
 mod service;
-mod subscribing;
+pub(super) mod subscribing;
 
 /// A stream of answers.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
@@ -68,19 +64,7 @@ impl EventApi {
 impl EventServiceParts {
     /// Tells the audit log, where a refusal is for want of rights.
     fn note_denial(&self, caller: &Caller, method: &str, refused: &Refused) {
-        if refused.code != tonic::Code::PermissionDenied {
-            return;
-        }
-        metrics::counter!(telemetry::DENIALS_TOTAL, "reason" => refused.reason).increment(1);
-        self.audit.denied(Denial {
-            number: 0,
-            time_ns: self.clock.now_ns(),
-            participant: Some(caller.id.clone()),
-            remote_address: Some(caller.remote_address),
-            subject: method.to_owned(),
-            reason: refused.reason.to_owned(),
-            detail: refused.message.clone(),
-        });
+        denials::note(&self.audit, &*self.clock, caller, method, refused);
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod authorize;
 pub mod calls;
+pub mod clearance;
+mod denials;
 pub mod events;
 pub mod live_calls;
 pub mod methods;

@@ -9,6 +9,7 @@ use super::start::session_limits;
 use crate::{
     api::{
         LiveCalls, NodeApi, NodeParts, Published, Recorder, StreamQuota,
+        clearance::{ClearanceApi, ClearanceServiceParts},
         events::{EventApi, EventServiceParts},
         queries::{Queries, QueriesParts},
         reflection,
@@ -25,7 +26,10 @@ use crate::{
         Associations, AssociationsView, Runner, SearchView, ViewHandle,
         page_token::{PageKey, PageTokens},
     },
-    wire::proto::{event_service_server::EventServiceServer, node_service_server::NodeServiceServer},
+    wire::proto::{
+        clearance_service_server::ClearanceServiceServer, event_service_server::EventServiceServer,
+        node_service_server::NodeServiceServer,
+    },
 };
 
 /// What every service works with.
@@ -91,14 +95,24 @@ impl Shared<'_> {
             tokens: tokens.clone(),
         }));
         let published = Arc::new(Published::default());
+        let recorder = Recorder::new(node, &**log);
+        let streams = StreamQuota::new(self.config.quotas.streams_max);
+        let clearances = ClearanceApi::new(ClearanceServiceParts {
+            queries: queries.clone(),
+            subscriptions: subscriptions.clone(),
+            recorder: recorder.clone(),
+            streams: streams.clone(),
+            audit: self.identity.audit().clone(),
+            clock: self.clock.clone(),
+        });
         let events = EventApi::new(EventServiceParts {
             door: Arc::new(self.door(associations.clone(), acknowledged)),
             subscriptions,
             log: log.clone(),
-            recorder: Recorder::new(node, &**log),
+            recorder,
             queries,
             published: published.clone(),
-            streams: StreamQuota::new(self.config.quotas.streams_max),
+            streams,
             audit: self.identity.audit().clone(),
             clock: self.clock.clone(),
             draining: self.draining.clone(),
@@ -107,6 +121,9 @@ impl Shared<'_> {
         let api = &self.config.api;
         let routes = routes
             .add_service(EventServiceServer::new(events).max_decoding_message_size(api.publish_request_bytes_max))
+            .add_service(
+                ClearanceServiceServer::new(clearances).max_decoding_message_size(api.control_request_bytes_max),
+            )
             .add_service(NodeServiceServer::new(node_api).max_decoding_message_size(api.control_request_bytes_max));
         let routes = if api.reflection { reflection::add_to(routes) } else { routes };
         Services { routes, views, sessions }

@@ -213,6 +213,24 @@ impl Subscriptions {
     /// # Errors
     /// Why there is none.
     pub async fn open(&self, caller: Caller, asked: Asked) -> Result<SessionStream, SubscribeError> {
+        self.open_judging(caller, asked, sight::Judges::Events).await
+    }
+
+    /// Opens a session that hands out every event that the filters match, whether or not the caller may read it, and ends as any other
+    /// where her rights change: for a view that says what changed, and judges by her rights what of it she is shown.
+    ///
+    /// # Errors
+    /// As for [`Subscriptions::open`].
+    pub async fn open_unjudged(&self, caller: Caller, asked: Asked) -> Result<SessionStream, SubscribeError> {
+        self.open_judging(caller, asked, sight::Judges::Nothing).await
+    }
+
+    async fn open_judging(
+        &self,
+        caller: Caller,
+        asked: Asked,
+        judges: sight::Judges,
+    ) -> Result<SessionStream, SubscribeError> {
         let parts = &self.parts;
         if parts.draining.is_cancelled() {
             return Err(SubscribeError::Draining);
@@ -228,7 +246,8 @@ impl Subscriptions {
         let narrowing = rights.narrowing(&asked.filters, now_ns);
         let filters: Arc<[Filter]> = asked.filters.into();
         let sight =
-            sight::Sight::new(rights, Arc::clone(&filters), Arc::clone(&parts.bindings), parts.node.clone(), now_ns);
+            sight::Sight::new(rights, Arc::clone(&filters), Arc::clone(&parts.bindings), parts.node.clone(), now_ns)
+                .judging(judges);
         let info = SessionInfo::new(&caller, filters, after.sequence, now_ns);
         let entry = self
             .sessions

@@ -23,6 +23,16 @@ pub(super) struct Sight {
     in_force: Vec<Arc<Grant>>,
     may_subscribe: bool,
     needs_bindings: bool,
+    judges: Judges,
+}
+
+/// What a session judges by the caller's rights before it hands it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judges {
+    /// Every event.
+    Events,
+    /// Nothing: whoever opened it judges what comes of the events.
+    Nothing,
 }
 
 impl Sight {
@@ -37,7 +47,12 @@ impl Sight {
         let granted = in_force.iter().flat_map(|grant| &grant.filters);
         let needs_bindings = granted.chain(filters.iter().map(Filter::spec)).any(names_a_participant);
         let may_subscribe = may_subscribe(&rights, now_ns);
-        Self { rights, filters, bindings, node, in_force, may_subscribe, needs_bindings }
+        Self { rights, filters, bindings, node, in_force, may_subscribe, needs_bindings, judges: Judges::Events }
+    }
+
+    /// The same sight, judging otherwise.
+    pub(super) fn judging(self, judges: Judges) -> Self {
+        Self { judges, ..self }
     }
 
     /// Whether the caller is to see the event.
@@ -53,7 +68,8 @@ impl Sight {
         let askable = self.rights.askable(&*self.bindings, now_ns);
         let asking = MatchContext { bindings: &askable, ..context };
         let asked_for = self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(&header, &asking));
-        Ok(asked_for && self.rights.permits(Action::Read, &header, &context, now_ns))
+        Ok(asked_for
+            && (self.judges == Judges::Nothing || self.rights.permits(Action::Read, &header, &context, now_ns)))
     }
 
     /// What rules out blocks of the log; none where the filters say nothing that a block's fingerprint knows.
@@ -93,6 +109,7 @@ impl Sight {
             in_force,
             may_subscribe,
             needs_bindings: self.needs_bindings,
+            judges: self.judges,
         })
     }
 }

@@ -28,12 +28,16 @@ use super::{
 };
 use crate::{
     domain::{
-        EventId, Sequence,
+        EventId, HeaderRef, Sequence,
         bindings::SubjectKey,
-        clearance::{Coverage, HoldKey, Lifecycle, Obstacle, obstacles},
+        clearance::{Coverage, HoldKey, Level, Lifecycle, Obstacle, obstacles},
+        codes::body,
+        header::SubjectRef,
     },
     identity::Rights,
+    log::{LogError, Record},
     views::candidates::Bounds,
+    wire::proto,
 };
 
 /// How far the node looks for one event of a subject that the caller may read, before it says that there is none.
@@ -75,6 +79,17 @@ pub struct Clearance {
     pub revised: Vec<(Arc<Filed>, EventId)>,
 }
 
+impl Clearance {
+    /// The lifecycle of the subject's own number, or of the one declaration of which it is another number.
+    #[must_use]
+    pub fn own_lifecycle(&self) -> Option<&Unit> {
+        self.lifecycles.iter().find(|unit| {
+            let numbers = std::iter::once(&unit.subject).chain(&unit.other_numbers);
+            numbers.into_iter().any(|number| related::fits(&number.fields(), &self.subject.fields()))
+        })
+    }
+}
+
 /// One declaration, or goods cleared by their own number.
 #[derive(Debug, Clone)]
 pub struct Unit {
@@ -113,10 +128,10 @@ pub struct Found {
 pub struct LookedAt(SubjectSet);
 
 impl LookedAt {
-    /// Whether an event names one of them.
+    /// Whether one of some subjects is among them.
     #[must_use]
-    pub fn touches(&self, decoded: &Decoded) -> bool {
-        decoded.subjects().any(|subject| self.0.contains(&super::decoded::key(&subject)))
+    pub fn touches(&self, subjects: &[Subject]) -> bool {
+        subjects.iter().any(|subject| self.0.contains(&subject.fields()))
     }
 }
 
@@ -231,11 +246,57 @@ fn unit_of(knowledge: &Knowledge, unit: &related::CoveringUnit) -> Option<Unit> 
     Some(Unit { subject: unit.subject.clone(), other_numbers, steps, folded: Lifecycle::fold(&folds) })
 }
 
-/// What a step or hold is about, of all that it names: the declarations, by the number of customs before the declarant's own; without any
-/// the goods, by the narrowest that it names: equipment before consignments.
-#[must_use]
-pub fn keyed_on(decoded: &Decoded) -> Vec<Subject> {
-    knowledge::keys(decoded)
+/// Which clearances an event bears on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Concerned {
+    /// Everything that it names by which goods are cleared.
+    pub names: Vec<Subject>,
+    /// What its steps and holds are about first of all, and the declarations that its associations tie; of a revision all that it names.
+    pub units: Vec<Subject>,
+}
+
+impl Concerned {
+    /// Which clearances a stored event bears on, by its header, which has the terms of all that it revises.
+    ///
+    /// # Errors
+    /// The header is damaged.
+    pub fn by(record: &Record) -> Result<Self, LogError> {
+        let header = HeaderRef::parse(&record.header)
+            .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
+        let says = |bodies: &[u8]| header.types().any(|one| bodies.contains(&one.body));
+        let named = |counts: &dyn Fn(u8) -> bool| {
+            let levelled =
+                header.subjects().filter(|subject| Level::of(subject.kind).is_some() && counts(subject.role));
+            let mut names: Vec<Subject> = levelled
+                .map(|SubjectRef { kind, value, issuer, date, .. }| {
+                    Subject::of(&SubjectKey { kind, value, issuer, date })
+                })
+                .collect();
+            names.sort();
+            names.dedup();
+            names
+        };
+        let names = named(&|_| true);
+        let mut units = Vec::new();
+        if header.revises().is_some() {
+            units.clone_from(&names);
+        } else if says(&[body::CLEARANCE, body::HOLD]) {
+            units = knowledge::keys(named(&|role| role == proto::SubjectRole::Primary as u8));
+        } else if says(&[body::ASSOCIATION]) {
+            units.clone_from(&names);
+            units.retain(|name| Level::of(name.fields().kind) == Some(Level::Declaration));
+        }
+        Ok(Self { names, units })
+    }
+
+    /// Adds what another event bears on.
+    pub fn extend(&mut self, other: Self) {
+        for (own, others) in [(&mut self.names, other.names), (&mut self.units, other.units)] {
+            own.extend(others);
+            own.sort();
+            own.dedup();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -51,12 +51,12 @@ pub(super) async fn subscribe(
 }
 
 /// Counts a live stream while it lasts.
-struct Live {
+pub(in crate::api) struct Live {
     _open: OpenStream,
 }
 
 impl Live {
-    fn begin(open: OpenStream) -> Self {
+    pub(in crate::api) fn begin(open: OpenStream) -> Self {
         metrics::gauge!(telemetry::SUBSCRIBERS).increment(1.0);
         Self { _open: open }
     }
@@ -81,7 +81,8 @@ fn asked(request: &proto::SubscribeRequest) -> Result<Asked, Refused> {
     }
 }
 
-fn start(start: Option<&subscribe_request::Start>) -> Result<Start, Violation> {
+/// Where to begin.
+pub(in crate::api) fn start(start: Option<&subscribe_request::Start>) -> Result<Start, Violation> {
     let wrong = |field: &str, reason, description: &str| {
         Err(Violation { field: field.into(), reason, description: description.into() })
     };
@@ -103,7 +104,8 @@ fn start(start: Option<&subscribe_request::Start>) -> Result<Start, Violation> {
     }
 }
 
-fn said(recorder: &Recorder, message: SessionMessage) -> Result<Message, LogError> {
+/// A session's message as the API says it.
+pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Result<Message, LogError> {
     Ok(match message {
         SessionMessage::Started { after, narrowing } => Message::Started(proto::SubscriptionStarted {
             after_position: after.to_string(),

@@ -17,6 +17,9 @@ pub enum QueryError {
     /// There is no such event, or none that the caller may read.
     #[error("there is no such event that you may read")]
     NotFound,
+    /// There is nothing of such a subject, or nothing that the caller may read.
+    #[error("nothing is known of such a subject that you may read")]
+    NoClearance,
     /// The caller lacks a grant of this action.
     #[error("no grant in force allows this")]
     NotGranted(Action),

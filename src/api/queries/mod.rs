@@ -1,6 +1,7 @@
 //! The queries of the event service: from request to answer, over the views and the log. They never show what the caller may not read,
 //! nor let her tell that it is there.
 
+mod clearance;
 mod error;
 mod explain;
 mod get;
@@ -24,6 +25,7 @@ use crate::{
     wire::proto,
 };
 
+pub use clearance::{Watched, Watching, cleared_subject};
 pub use error::QueryError;
 
 /// A page holds at most so many bytes of events, so that an answer stays below what clients take by default (4 MiB). A larger event
@@ -108,6 +110,11 @@ impl Queries {
         let through = search?.min(associations?);
         // What changed while she waited counts.
         Ok(Asking { rights: self.rights(caller), now_ns: self.parts.clock.now_ns(), through })
+    }
+
+    /// The caller's rights of this moment, for an answer as of a place that the views have reached.
+    fn asking_as_of(&self, caller: &Caller, through: Sequence) -> Asking {
+        Asking { rights: self.rights(caller), now_ns: self.parts.clock.now_ns(), through }
     }
 
     fn rights(&self, caller: &Caller) -> Rights {

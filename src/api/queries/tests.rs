@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-const STRANGER: &str = "spiffe://stranger.example/nobody";
+pub(super) const STRANGER: &str = "spiffe://stranger.example/nobody";
 const OPERATOR: &str = "spiffe://exchange.gov.pk/operator/1";
 const POLICY: &str = "
 [[grant]]
@@ -39,7 +39,7 @@ actions = ['operate']
 all = true
 ";
 
-fn caller(name: &str) -> Caller {
+pub(super) fn caller(name: &str) -> Caller {
     Caller {
         id: spiffe(name),
         connection_id: 1,
@@ -50,7 +50,7 @@ fn caller(name: &str) -> Caller {
     }
 }
 
-fn queries(node: &TestNode) -> Queries {
+pub(super) fn queries(node: &TestNode) -> Queries {
     Queries::new(QueriesParts {
         log: Arc::clone(&node.log) as _,
         search_index: Arc::clone(&node.index) as _,
@@ -71,12 +71,12 @@ fn decoded(event: &proto::RecordedEvent) -> Event {
     Event::decode(signed.event).expect("a good event")
 }
 
-fn private(mut event: Event) -> Event {
+pub(super) fn private(mut event: Event) -> Event {
     event.audience = Some(Audience { reach: Reach::Private.into(), participants: Vec::new() });
     event.with_id()
 }
 
-fn violations(error: Option<QueryError>) -> Vec<(String, &'static str)> {
+pub(super) fn violations(error: Option<QueryError>) -> Vec<(String, &'static str)> {
     match error {
         Some(QueryError::Invalid(violations)) => {
             violations.into_iter().map(|violation| (violation.field, violation.reason)).collect()

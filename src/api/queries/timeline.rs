@@ -157,7 +157,8 @@ pub(super) fn subject(asked: Option<&proto::Subject>) -> Result<(SubjectTerm, Su
     Ok((subject, spec))
 }
 
-fn subject_message(subject: &SubjectTerm) -> proto::Subject {
+/// A subject as the API says it.
+pub(super) fn subject_message(subject: &SubjectTerm) -> proto::Subject {
     proto::Subject {
         kind: subject.kind.into(),
         value: subject.value.clone(),

@@ -11,6 +11,7 @@ impl From<QueryError> for Refused {
         match error {
             QueryError::Invalid(violations) => Self::invalid(violations),
             QueryError::NotFound => Self::new(Code::NotFound, "EVENT_NOT_FOUND", message),
+            QueryError::NoClearance => Self::new(Code::NotFound, "CLEARANCE_NOT_FOUND", message),
             QueryError::NotGranted(action) => Self::not_granted(action),
             QueryError::Behind(behind) => {
                 let message = format!("the {} view has not caught up", behind.view);

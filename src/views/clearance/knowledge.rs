@@ -187,7 +187,8 @@ impl Said {
         if !matches!(decoded.event.body, Some(Body::Clearance(_) | Body::Hold(_))) {
             return None;
         }
-        let (names, keys) = (names(decoded), keys(decoded));
+        let names = names(decoded);
+        let keys = keys(names.clone());
         Some(Self { key: decoded.fold_key(), filed: Arc::clone(filed), names, keys })
     }
 
@@ -237,9 +238,9 @@ fn names(decoded: &Decoded) -> Vec<Subject> {
     names
 }
 
-/// What it is about first of all: see [`super::keyed_on`].
-pub(super) fn keys(decoded: &Decoded) -> Vec<Subject> {
-    let mut names = names(decoded);
+/// What it is about first of all, of all that it names: the declarations, by the number of customs before the declarant's own; without
+/// any the goods, by the narrowest that it names.
+pub(super) fn keys(mut names: Vec<Subject>) -> Vec<Subject> {
     let levels = || names.iter().filter_map(|name| Level::of(name.fields().kind));
     // A release of one container that names its bill too is none of the bill's other containers.
     let about = if levels().any(|level| level == Level::Declaration) { levels().max() } else { levels().min() };

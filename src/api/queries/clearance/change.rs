@@ -1,0 +1,214 @@
+//! What one event changed of some clearances: each before it and after it, folded anew. It never keeps more than how the subjects of one
+//! watch stood last.
+
+use std::sync::Arc;
+
+use super::message::message;
+use crate::{
+    api::queries::{Asking, Queries, QueryError},
+    domain::{HeaderRef, Sequence},
+    identity::Caller,
+    log::{LogError, Record},
+    views::{
+        associations::statement::Subject,
+        clearance::{Concerned, LookedAt},
+        finder::Question,
+        timeline::GatherError,
+    },
+    wire::proto::{self, ClearanceChange, ClearanceChanges},
+};
+
+/// What a watch is about.
+#[derive(Debug)]
+pub enum Watched {
+    /// Every declaration, and goods that are cleared or held by their own number.
+    Each,
+    /// These subjects.
+    These(Vec<Subject>),
+}
+
+/// A watch, and how its subjects stood last.
+#[derive(Debug)]
+pub struct Watching {
+    queries: Arc<Queries>,
+    caller: Caller,
+    watched: Watched,
+    /// Of [`Watched::These`], in the same order; none before the first event.
+    stood: Option<Vec<Stood>>,
+}
+
+/// How one subject stood last.
+#[derive(Debug, Clone, Default)]
+struct Stood {
+    clearance: Option<proto::ClearanceStatus>,
+    /// What must be named to change it; none where it was too large to tell.
+    looked_at: Option<LookedAt>,
+}
+
+impl Watching {
+    /// A watch of what one caller may see.
+    #[must_use]
+    pub const fn new(queries: Arc<Queries>, caller: Caller, watched: Watched) -> Self {
+        Self { queries, caller, watched, stood: None }
+    }
+
+    /// What an event changed; none where it changed nothing that the caller is shown. Events are to be given in the order of the log.
+    ///
+    /// # Errors
+    /// The search view has not come as far as the event, or something cannot be read.
+    pub async fn look(&mut self, record: &Record) -> Result<Option<ClearanceChanges>, QueryError> {
+        let queries = Arc::clone(&self.queries);
+        queries.parts.search_view.wait_until(record.sequence).await?;
+        let asking = queries.asking_as_of(&self.caller, record.sequence);
+        let concerned = queries.concerned(record).await?;
+        let changes = match &self.watched {
+            Watched::Each => queries.changes_of_each(&asking, record.sequence, &concerned).await?,
+            Watched::These(subjects) => {
+                let subjects = subjects.clone();
+                self.changes_of_these(&asking, record.sequence, &subjects, &concerned).await?
+            }
+        };
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let question = Question { filters: &[], rights: &asking.rights, now_ns: asking.now_ns };
+        let readable = queries.finder.may_see(&question, record)?;
+        Ok(Some(ClearanceChanges {
+            position: queries.position(record.sequence),
+            event: if readable { Some(queries.recorded(record)?) } else { None },
+            changes,
+        }))
+    }
+
+    async fn changes_of_these(
+        &mut self,
+        asking: &Asking,
+        at: Sequence,
+        subjects: &[Subject],
+        concerned: &Concerned,
+    ) -> Result<Vec<ClearanceChange>, QueryError> {
+        let mut stood = match self.stood.take() {
+            Some(stood) => stood,
+            None => self.queries.stand(asking, before(at), subjects).await?,
+        };
+        let mut changes = Vec::new();
+        for (subject, stood) in subjects.iter().zip(&mut stood) {
+            if stood.looked_at.as_ref().is_some_and(|looked_at| !looked_at.touches(&concerned.names)) {
+                continue;
+            }
+            let now = self.queries.stands(asking, at, subject).await?;
+            changes.extend(change(subject, stood.clearance.take(), &now));
+            *stood = now;
+        }
+        self.stood = Some(stood);
+        Ok(changes)
+    }
+}
+
+impl Queries {
+    /// Which clearances an event bears on, those of what it revises too.
+    async fn concerned(&self, record: &Record) -> Result<Concerned, LogError> {
+        let mut concerned = Concerned::by(record)?;
+        let header = HeaderRef::parse(&record.header)
+            .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
+        // A revision that came before what it revises has no terms of that.
+        if let (Some(revises), true) = (header.revises(), header.revision_unresolved()) {
+            let publisher = crate::domain::SpiffeId::parse(header.publisher())
+                .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
+            if let Some(revised) = self.parts.log.find(publisher, revises.event_id).await? {
+                concerned.extend(Concerned::by(&revised)?);
+            }
+        }
+        Ok(concerned)
+    }
+
+    async fn changes_of_each(
+        &self,
+        asking: &Asking,
+        at: Sequence,
+        concerned: &Concerned,
+    ) -> Result<Vec<ClearanceChange>, QueryError> {
+        let mut changes: Vec<ClearanceChange> = Vec::new();
+        for unit in &concerned.units {
+            let (was, is) =
+                (self.stands_alone(asking, before(at), unit).await?, self.stands_alone(asking, at, unit).await?);
+            // Two numbers of one declaration change together.
+            changes.extend(
+                change(unit, was.clearance, &is).filter(|new| changes.iter().all(|known| known.subject != new.subject)),
+            );
+        }
+        Ok(changes)
+    }
+
+    /// How a declaration, or goods by their own number, stand; nothing where the caller may read nothing that is about just them.
+    async fn stands_alone(&self, asking: &Asking, through: Sequence, unit: &Subject) -> Result<Stood, QueryError> {
+        match self.found(asking, through, unit).await {
+            Ok(found) if found.own.is_empty() => Ok(Stood { clearance: None, looked_at: Some(found.looked_at) }),
+            Ok(found) => {
+                let own = found.clearance.as_ref().and_then(|clearance| clearance.own_lifecycle());
+                let subject = message(own.map_or(unit, |own| &own.subject));
+                let clearance = found
+                    .clearance
+                    .as_ref()
+                    .map(|clearance| proto::ClearanceStatus { subject: Some(subject), ..self.in_short(clearance) });
+                Ok(Stood { clearance, looked_at: Some(found.looked_at) })
+            }
+            Err(error) => too_large(error),
+        }
+    }
+
+    async fn stands(&self, asking: &Asking, through: Sequence, subject: &Subject) -> Result<Stood, QueryError> {
+        match self.found(asking, through, subject).await {
+            Ok(found) => Ok(Stood {
+                clearance: found.clearance.as_ref().map(|clearance| self.in_short(clearance)),
+                looked_at: Some(found.looked_at),
+            }),
+            Err(error) => too_large(error),
+        }
+    }
+
+    async fn stand(&self, asking: &Asking, through: Sequence, subjects: &[Subject]) -> Result<Vec<Stood>, QueryError> {
+        let mut stood = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            stood.push(self.stands(asking, through, subject).await?);
+        }
+        Ok(stood)
+    }
+
+    /// A clearance as a watch tells it: what it comes to, without the steps that brought it there.
+    fn in_short(&self, clearance: &crate::views::clearance::Clearance) -> proto::ClearanceStatus {
+        let mut message = self.clearance_message(clearance);
+        message.revised.clear();
+        for lifecycle in &mut message.lifecycles {
+            lifecycle.steps.clear();
+            lifecycle.steps_omitted = 0;
+        }
+        message
+    }
+}
+
+/// The change from one standing to the next; none where they are alike.
+fn change(subject: &Subject, was: Option<proto::ClearanceStatus>, is: &Stood) -> Option<ClearanceChange> {
+    let too_large = is.looked_at.is_none();
+    if was == is.clearance && !too_large {
+        return None;
+    }
+    let told = is.clearance.as_ref().or(was.as_ref()).and_then(|clearance| clearance.subject.clone());
+    Some(ClearanceChange {
+        subject: Some(told.unwrap_or_else(|| message(subject))),
+        before: was,
+        after: is.clearance.clone(),
+        too_large,
+    })
+}
+
+fn too_large(error: GatherError) -> Result<Stood, QueryError> {
+    match error {
+        GatherError::TooManySubjects | GatherError::TooManyEvents => Ok(Stood::default()),
+        GatherError::Log(error) => Err(error.into()),
+    }
+}
+
+fn before(at: Sequence) -> Sequence {
+    Sequence(at.get().saturating_sub(1))
+}
