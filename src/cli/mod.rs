@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 pub mod backoff;
 pub mod backup;
+pub mod clearance;
 pub mod config;
 pub mod connect;
 pub mod demo;
@@ -22,6 +23,7 @@ pub mod operate;
 pub mod pki;
 pub mod publish;
 pub mod restore;
+pub mod retrying;
 pub mod serve;
 pub mod settings;
 pub mod shell;
@@ -54,6 +56,9 @@ pub enum Command {
     /// Query what is stored: one event, lists, timelines, port calls.
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// May it go on? Clearances of declarations, bills, waybills, containers and consignments.
+    #[command(subcommand)]
+    Clearance(clearance::ClearanceCommand),
     /// Look at a node and operate it.
     #[command(subcommand)]
     Node(operate::NodeCommand),
@@ -96,6 +101,7 @@ impl Cli {
             Command::Publish(arguments) => block_on(publish::run(&arguments)),
             Command::Subscribe(arguments) => block_on(subscribe::run(&arguments)),
             Command::Events(command) => block_on(events::run(&command)),
+            Command::Clearance(command) => block_on(clearance::run(&command)),
             Command::Node(command) => block_on(operate::run_node(&command)),
             Command::CheckAccess(arguments) => block_on(operate::run_check_access(&arguments)),
             Command::Log(command) => block_on(operate::run_log(&command)),

@@ -280,7 +280,11 @@ async fn explain(arguments: &EventName) -> Result<(), Failure> {
 }
 
 /// A subject whose kind is given: a timeline is of one thing.
-fn whole_subject(text: &str) -> Result<Subject, Failure> {
+/// A subject with its kind.
+///
+/// # Errors
+/// It has none, or is written otherwise.
+pub fn whole_subject(text: &str) -> Result<Subject, Failure> {
     let subject = parse_subject(text).map_err(|error| Failure::usage(format!("{text}: {error}")))?;
     if subject.kind == 0 {
         return Err(Failure::usage(format!("{text}: say what it is, such as container:{text}")));

@@ -7,18 +7,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::time::Instant;
 use tonic::{Status, transport::Channel};
-use tonic_types::StatusExt;
 
 use self::cursor::Cursor;
 use super::{
-    ExitCode, Failure,
-    backoff::Backoff,
-    connect::handshake_refused,
-    failure::{describe, is_connection_lost, is_retryable},
+    Failure,
     filter_flags::FilterFlags,
     json,
+    retrying::Retrying,
     settings::ClientFlags,
     terminal::{Style, Terminal, note, printable},
     words,
@@ -31,7 +27,7 @@ use crate::{
     },
 };
 
-mod cursor;
+pub mod cursor;
 #[cfg(test)]
 mod tests;
 
@@ -119,29 +115,11 @@ struct Reader {
 
 impl Reader {
     async fn run(&mut self, retry_for: std::time::Duration) -> Result<(), Failure> {
-        let mut backoff = Backoff::default();
-        let mut failing_since: Option<Instant> = None;
+        let mut retrying = Retrying::new(retry_for);
         loop {
             let before = self.reached.clone();
             let Err(status) = self.stream().await? else { return Ok(()) };
-            if let Some(reason) = handshake_refused(&status) {
-                return Err(Failure::new(ExitCode::NotPermitted, reason));
-            }
-            if !is_retryable(status.code()) && !is_connection_lost(&status) {
-                return Err(status.into());
-            }
-            if before != self.reached {
-                backoff.reset();
-                failing_since = None;
-            }
-            let failing_for = failing_since.get_or_insert_with(Instant::now).elapsed();
-            if failing_for > retry_for {
-                let words = format!("gave up after {} s: {}", failing_for.as_secs(), describe(&status));
-                return Err(Failure::new(ExitCode::Unavailable, words));
-            }
-            let wait = backoff.next_wait(status.get_details_retry_info().and_then(|info| info.retry_delay));
-            note(&format!("{}; trying again in {:.1} s", describe(&status), wait.as_secs_f64()));
-            tokio::time::sleep(wait).await;
+            retrying.wait_after(status, before != self.reached).await?;
         }
     }
 
@@ -280,7 +258,11 @@ pub fn event_line(terminal: &Terminal, event: &RecordedEvent) -> String {
     line.join("  ")
 }
 
-fn parse_start(text: &str) -> Result<Start, Failure> {
+/// Where to begin, as people write it.
+///
+/// # Errors
+/// It is none of the forms.
+pub fn parse_start(text: &str) -> Result<Start, Failure> {
     match text {
         "earliest" => Ok(Start::StartAt(StartAt::Earliest.into())),
         "latest" => Ok(Start::StartAt(StartAt::Latest.into())),

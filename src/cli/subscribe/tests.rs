@@ -1,8 +1,10 @@
 //! A reader against a node that breaks off as the test says.
 
+use tonic_types::StatusExt;
+
 use super::*;
 use crate::{
-    cli::{fake_node::FakeNode, terminal::OutputFormat},
+    cli::{ExitCode, fake_node::FakeNode, terminal::OutputFormat},
     wire::proto::{CaughtUp, EventBatch},
 };
 
