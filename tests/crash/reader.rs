@@ -8,8 +8,9 @@ use tonic::transport::Channel;
 use tradelane::{
     domain::Position,
     wire::proto::{
-        Event, RecordedEvent, StartAt, SubscribeRequest, VerifyLogRequest, event_service_client::EventServiceClient,
-        node_service_client::NodeServiceClient, subscribe_request::Start, subscribe_response::Message,
+        Event, RebuildViewRequest, RecordedEvent, StartAt, SubscribeRequest, VerifyLogRequest,
+        event_service_client::EventServiceClient, node_service_client::NodeServiceClient, subscribe_request::Start,
+        subscribe_response::Message,
     },
 };
 use uuid::Uuid;
@@ -95,6 +96,16 @@ pub async fn verify(world: &World, address: SocketAddr) -> Result<Vec<String>, S
             Some(_) => {}
             None => return Err("the verification ended without a verdict".to_owned()),
         }
+    }
+}
+
+/// Has the operator build the search view anew, again and again: index runs are written, merged and removed, and no event is.
+pub async fn rebuild_for_ever(world: &World, address: SocketAddr) {
+    let Ok(channel) = world.connect(address, &world.operator).await else { return };
+    let mut client = NodeServiceClient::new(channel);
+    while let Ok(answer) = client.rebuild_view(RebuildViewRequest { view: "search".to_owned() }).await {
+        let mut stream = answer.into_inner();
+        while let Ok(Some(_)) = stream.message().await {}
     }
 }
 
