@@ -5,10 +5,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 /// The files to compile; what they import is found from them.
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "proto/tradelane/v1/clearance_service.proto",
     "proto/tradelane/v1/event_service.proto",
     "proto/tradelane/v1/node_service.proto",
+    "proto/tradelane/v1/peer_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // These messages carry event bytes that must pass through unchanged: hand-written types hold them raw.
         .extern_path(".tradelane.v1.SignedEvent", "crate::wire::SignedEvent")
         .extern_path(".tradelane.v1.PublishRequest", "crate::wire::PublishRequest")
+        .extern_path(".tradelane.v1.ReplicaBatch", "crate::wire::ReplicaBatch")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .bytes(".tradelane.v1")
         .compile_fds_with_config(descriptors, config)?;

@@ -4,18 +4,18 @@
 //! # The straight line
 //!
 //! **One door in ([`publish`]), one truth ([`log`]), one door out ([`log::follow`]).** Everything else is a follower with a cursor: a
-//! subscriber, a view.
+//! subscriber, a view, a peer.
 //!
 //! ```text
 //! client ─ api/events ─ wire (parse) ─▶ publish ─▶ log::append ─▶ (group commit, journal, fdatasync) ─▶ ack{position, duplicate}
-//!                                                        │ watch of the durable tail
-//!                                                        ▼
+//!                                                     ▲  │ watch of the durable tail
+//! peer ── federation::inbox ── federation::door ──────┘  ▼
 //!                                           log::follow (after a cursor)
-//!                                         ┌──────────────┴──────────────┐
-//!                                     subscribe                       views
-//!                              filter ▸ raw bytes                decode ▸ apply ▸ commit
-//!                                         ▼                             ▼
-//!                                  client's stream                queries read it
+//!                          ┌─────────────────────────────┼─────────────────────────────┐
+//!                      subscribe                       views                   federation::outbox
+//!               filter ▸ raw bytes                decode ▸ apply ▸ commit      agreement ▸ raw bytes
+//!                          ▼                             ▼                             ▼
+//!                   client's stream                queries read it               the peer's door
 //! ```
 //!
 //! Old and new events take the same path: a follower reads storage and waits on the watch of the durable tail, so there is no seam
@@ -36,6 +36,7 @@
 //! | [`publish`] | THE WRITE DOOR: rights, quotas, admission |
 //! | [`subscribe`] | live readers: their sight, window and end |
 //! | [`views`] | derived state that follows the log: search, associations, timelines, port calls |
+//! | [`federation`] | links to other nodes: what goes to them, what is taken from them |
 //! | [`api`] | the tonic services, thin; one table maps every error; one layer is around every call |
 //! | [`node`] | the composition root: opens in order, names every task, stops in reverse |
 //! | [`cli`] | the commands: the node, its clients, development PKI, demonstration |
@@ -54,17 +55,18 @@
 //! | log | storage, store |
 //! | publish, views | log, wire, and of identity only who calls and what she may do; never each other |
 //! | subscribe | as these, and store |
-//! | api | config, wire, identity, log, publish, subscribe, views |
+//! | federation | wire, identity, log; of storage only how a small file is put in place |
+//! | api | config, wire, identity, log, publish, subscribe, views, federation |
 //! | cli | config, wire, identity, log, node |
 //! | node | all but cli |
 //!
-//! `sled` is named in storage only; `tonic` in api, cli, wire (generated code), node and identity's acceptor; `rustls` in identity and cli.
+//! `sled` is named in storage only; `tonic` in api, federation, cli, wire (generated code), node and identity's acceptor; `rustls` in identity and cli.
 //!
 //! # What is absent
 //!
 //! - The log does not know what an event means: it sees a routing header and bytes. Events are never decoded and encoded again.
 //! - Filters never open protobuf: they look at the routing header alone.
-//! - No room below `api` knows gRPC, and no room above `identity` knows TLS.
+//! - No room below `api` but `federation` knows gRPC, and no room above `identity` knows TLS.
 //! - No queue, loop or message is without a limit; no task is without a name and a failure policy.
 //! - No role and no list of administrators is compiled in: a grant of the policy file is the only source of access.
 //! - Nothing is acknowledged that a power cut could take back, and nothing is skipped silently.
@@ -74,6 +76,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod federation;
 pub mod identity;
 pub mod log;
 pub mod node;

@@ -85,6 +85,18 @@ metrics_list! {
         "What the file system of the data directory has left for the node.";
     VIEW_LAG_EVENTS = Gauge "tradelane_view_lag_events" ["view"]
         "How many events a view is behind the end of the log.";
+    PEER_EVENTS_TOTAL = Counter "tradelane_peer_events_total" ["direction"]
+        "Events that went over links to peers.";
+    PEER_EVENTS_QUARANTINED_TOTAL = Counter "tradelane_peer_events_quarantined_total" []
+        "Events of peers that were not taken, one by one.";
+    PEER_LINK_CHANGES_TOTAL = Counter "tradelane_peer_link_changes_total" ["direction", "state"]
+        "Changes of the state of links to peers, by the state that they came to.";
+    PEER_LAG_EVENTS = Gauge "tradelane_peer_lag_events" ["direction", "peer"]
+        "How many events a link to a peer is behind the end of its source's log.";
+    PEER_LAG_SECONDS = Gauge "tradelane_peer_lag_seconds" ["direction", "peer"]
+        "For how long a link to a peer has not been at the end of its source's log.";
+    PEER_QUARANTINE_EVENTS = Gauge "tradelane_peer_quarantine_events" ["peer"]
+        "Events of a peer that are in quarantine.";
     BUILD_INFO = Gauge "tradelane_build_info" ["version"]
         "Always 1.";
 }

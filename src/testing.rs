@@ -2,4 +2,5 @@
 //! node, and nothing that serves imports it.
 
 pub mod events;
+pub mod nodes;
 pub mod pki;

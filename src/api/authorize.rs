@@ -12,6 +12,7 @@ use futures::{
     future::{BoxFuture, ready},
 };
 use http::{Request, Response};
+use tokio::sync::watch;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
@@ -19,7 +20,7 @@ use super::status::Refused;
 use crate::{
     clock::Clock,
     identity::{
-        Access, Caller,
+        Access, Caller, Peers,
         audit::{AuditLog, Denial},
         rpc_policy::{self, CallRefusal},
     },
@@ -32,6 +33,7 @@ pub struct AuthorizeLayer(Arc<Inner>);
 
 struct Inner {
     access: Arc<Access>,
+    peers: watch::Receiver<Arc<Peers>>,
     audit: Arc<AuditLog>,
     clock: Arc<dyn Clock>,
 }
@@ -44,10 +46,15 @@ pub struct Authorize<S> {
 }
 
 impl AuthorizeLayer {
-    /// A layer that asks the policy in force at each call.
+    /// A layer that asks the policy and the peers in force at each call.
     #[must_use]
-    pub fn new(access: Arc<Access>, audit: Arc<AuditLog>, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Inner { access, audit, clock }))
+    pub fn new(
+        access: Arc<Access>,
+        peers: watch::Receiver<Arc<Peers>>,
+        audit: Arc<AuditLog>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self(Arc::new(Inner { access, peers, audit, clock }))
     }
 }
 
@@ -87,7 +94,8 @@ impl Inner {
         let refused = if let Some(reason) = caller.ending() {
             Refused::new(Code::Unauthenticated, "CONNECTION_ENDING", reason)
         } else {
-            match rpc_policy::check(&self.access.policy(), &caller.id, method, now_ns) {
+            let peers = Arc::clone(&self.peers.borrow());
+            match rpc_policy::check(&self.access.policy(), &peers, &caller.id, method, now_ns) {
                 Ok(()) => return Ok(()),
                 // What strangers make up is not worth a line of the audit log each.
                 Err(CallRefusal::UnknownMethod) => {
@@ -95,6 +103,14 @@ impl Inner {
                 }
                 Err(CallRefusal::NotGranted(actions)) => {
                     Refused::not_granted(*actions.first().expect("the table names at least one action"))
+                }
+                Err(CallRefusal::NotAPeer) => {
+                    let message = "only nodes that stand in this node's peers file may call this";
+                    Refused::new(Code::PermissionDenied, "NOT_A_PEER", message)
+                }
+                Err(CallRefusal::OnlyReplicates) => {
+                    let message = "a node of the peers file may call nothing but PeerService and health";
+                    Refused::new(Code::PermissionDenied, "ONLY_REPLICATES", message)
                 }
             }
         };
@@ -134,7 +150,10 @@ mod tests {
     use crate::{
         api::methods::Methods,
         clock::TestClock,
-        identity::policy::{Successors, file},
+        identity::{
+            Peer,
+            policy::{Successors, file},
+        },
         testing::pki::{CUSTOMS, OPERATOR, TERMINAL, id},
     };
 
@@ -160,8 +179,43 @@ mod tests {
         let policy = file::parse(POLICY, Path::new("policy.toml"), &Successors::default()).expect("a good policy");
         Inner {
             access: Arc::new(Access::new(policy)),
+            peers: watch::Sender::new(Arc::new(peers())).subscribe(),
             audit: Arc::new(AuditLog::open(&directory.join("audit.log")).expect("opened")),
             clock: Arc::new(TestClock::at_ns(1)),
+        }
+    }
+
+    /// A node whose name falls under the operator's grant too.
+    const NEIGHBOUR: &str = "spiffe://exchange.gov.pk/operator/neighbour";
+
+    fn peers() -> Peers {
+        let peer = Peer {
+            node: id(NEIGHBOUR),
+            address: None,
+            homes: BTreeSet::new(),
+            behind: BTreeSet::new(),
+            transit: false,
+            from_time_ns: None,
+            private: false,
+            paused: false,
+        };
+        Peers { homes: BTreeSet::new(), peers: vec![Arc::new(peer)] }
+    }
+
+    #[test]
+    fn a_node_may_only_replicate_and_nobody_else_may() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let rules = rules(directory.path());
+        for (method, needs) in rpc_policy::TABLE {
+            let reason = |name: &str| rules.check(Some(&caller(name)), method).err().map(|refused| refused.reason);
+            let replicates = *needs == rpc_policy::Needs::Peer;
+            let open = *needs == rpc_policy::Needs::Identity;
+            assert_eq!(reason(NEIGHBOUR), (!replicates && !open).then_some("ONLY_REPLICATES"), "{method}");
+            if replicates {
+                for name in [OPERATOR, TERMINAL, CUSTOMS] {
+                    assert_eq!(reason(name), Some("NOT_A_PEER"), "{name}");
+                }
+            }
         }
     }
 
@@ -188,7 +242,7 @@ mod tests {
     fn a_call_needs_a_grant_in_force_for_its_action() {
         let directory = tempfile::tempdir().expect("a directory");
         let rules = rules(directory.path());
-        for (method, needs) in rpc_policy::TABLE {
+        for (method, needs) in rpc_policy::TABLE.iter().filter(|(_, needs)| *needs != rpc_policy::Needs::Peer) {
             let reason = |name: &str| rules.check(Some(&caller(name)), method).err().map(|refused| refused.reason);
             let open = *needs == rpc_policy::Needs::Identity;
             assert_eq!(rules.check(None, method).expect_err("refused").reason, "NO_IDENTITY", "{method}");
@@ -201,7 +255,7 @@ mod tests {
         let unknown = rules.check(Some(&caller(OPERATOR)), "/tradelane.v1.NodeService/Destroy").expect_err("refused");
         assert_eq!(unknown.code, Code::Unimplemented);
         let denials = rules.audit.recent(Some(&id(CUSTOMS)), None, 1_000);
-        assert_eq!(denials.len(), rpc_policy::TABLE.len() - 4);
+        assert_eq!(denials.len(), rpc_policy::TABLE.len() - 5);
         assert_eq!(denials[0].remote_address, Some(([127, 0, 0, 1], 1).into()));
     }
 

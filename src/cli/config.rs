@@ -1,11 +1,15 @@
-//! `tradelane config check` and `tradelane config show`. They never open data or certificates.
+//! `tradelane config check` and `tradelane config show`. They never open data or certificates; of the files that settings name, only the
+//! peers file is looked into.
 
 use std::{env, io::Write, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::exit::{ExitCode, Failure};
-use crate::config::{Config, ConfigError, Layers, Settings};
+use crate::{
+    config::{Config, ConfigError, Layers, Settings},
+    identity::Peers,
+};
 
 /// Where a node's settings come from.
 #[derive(Debug, Clone, Default, Args)]
@@ -55,7 +59,8 @@ impl SettingsArguments {
 pub fn run(command: &ConfigCommand, out: &mut impl Write) -> Result<(), Failure> {
     let written = match command {
         ConfigCommand::Check(arguments) => {
-            arguments.load()?;
+            let (config, _) = arguments.load()?;
+            check_peers(&config)?;
             writeln!(out, "the settings are good")
         }
         ConfigCommand::Show(arguments) => {
@@ -64,6 +69,17 @@ pub fn run(command: &ConfigCommand, out: &mut impl Write) -> Result<(), Failure>
         }
     };
     written.map_err(|error| Failure::new(ExitCode::Failure, error))
+}
+
+/// The peers file alone, since it needs no certificate: what it says is checked whether or not the node could start here.
+fn check_peers(config: &Config) -> Result<(), Failure> {
+    match &config.identity.peers_file {
+        None => Ok(()),
+        Some(path) => match Peers::read(path, None) {
+            Ok(_) => Ok(()),
+            Err(faults) => Err(Failure::new(ExitCode::Configuration, faults)),
+        },
+    }
 }
 
 fn show(settings: &Settings, out: &mut impl Write) -> std::io::Result<()> {
@@ -103,6 +119,18 @@ mod tests {
         assert_eq!(again.node.data_dir, PathBuf::from("/tmp/a \"b\""));
         let text = String::from_utf8(shown).expect("text");
         assert!(text.contains("# flag --set node.data_dir"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_peers_file_ends_with_78_and_its_line() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("peers.toml");
+        std::fs::write(&file, "homes = ['a.example']\n[[peer]]\nnode = 'x'\n").expect("a file");
+        let set = vec![("identity.peers_file".into(), file.display().to_string())];
+        let arguments = SettingsArguments { config: None, set };
+        let failure = run(&ConfigCommand::Check(arguments), &mut Vec::new()).expect_err("a wrong file");
+        assert_eq!(failure.code, ExitCode::Configuration);
+        assert!(failure.message.contains("peers.toml:2: peer[0].node: must begin with spiffe://"), "{failure}");
     }
 
     #[test]

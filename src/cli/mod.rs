@@ -62,6 +62,9 @@ pub enum Command {
     /// Look at a node and operate it.
     #[command(subcommand)]
     Node(operate::NodeCommand),
+    /// Look at the links to other nodes and steer them.
+    #[command(subcommand)]
+    Peers(operate::PeersCommand),
     /// Ask whether an identity would be allowed an action, and which grant decides.
     CheckAccess(operate::CheckAccessArguments),
     /// Check the node's log.
@@ -103,6 +106,7 @@ impl Cli {
             Command::Events(command) => block_on(events::run(&command)),
             Command::Clearance(command) => block_on(clearance::run(&command)),
             Command::Node(command) => block_on(operate::run_node(&command)),
+            Command::Peers(command) => block_on(operate::run_peers(&command)),
             Command::CheckAccess(arguments) => block_on(operate::run_check_access(&arguments)),
             Command::Log(command) => block_on(operate::run_log(&command)),
             Command::Views(command) => block_on(operate::run_views(&command)),

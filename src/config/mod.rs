@@ -74,6 +74,8 @@ pub struct IdentityConfig {
     pub trust_file: PathBuf,
     /// Grants.
     pub policy_file: PathBuf,
+    /// Other nodes, where there are any.
+    pub peers_file: Option<PathBuf>,
     /// Where denials and administrative changes are appended.
     pub audit_file: PathBuf,
     /// How often the files are looked at.
@@ -215,6 +217,7 @@ impl Config {
                 private_key_file: reader.path("identity.private_key_file"),
                 trust_file: reader.path("identity.trust_file"),
                 policy_file: reader.path("identity.policy_file"),
+                peers_file: reader.optional_path("identity.peers_file"),
                 audit_file: reader.optional_path("identity.audit_file").unwrap_or_else(|| data_dir.join(AUDIT_FILE)),
                 poll_interval: reader.duration("identity.poll_interval", Duration::from_secs(1)),
                 handshake_timeout: reader.duration("identity.handshake_timeout", Duration::from_millis(100)),

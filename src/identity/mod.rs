@@ -10,6 +10,8 @@ pub mod audit;
 pub mod certificate;
 pub mod connections;
 pub mod dev_pki;
+pub mod dial;
+pub mod peers;
 pub mod policy;
 pub mod reload;
 mod room;
@@ -17,6 +19,8 @@ pub mod rpc_policy;
 pub mod toml_file;
 pub mod trust;
 
+pub use dial::Dialled;
+pub use peers::{Peer, Peers};
 pub use policy::{Access, Action, Narrowing, Policy, Rights};
 pub use room::{Identity, OpenError};
 

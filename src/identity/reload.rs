@@ -46,9 +46,10 @@ pub struct ReloadOutcome {
 /// What is different between two readings.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    of_trust: Vec<String>,
+    trust: Vec<String>,
     /// Where this is empty, the policy stays as it is and no stream has to look again.
-    pub(super) of_policy: Vec<String>,
+    pub(super) policy: Vec<String>,
+    pub(super) peers: Vec<String>,
 }
 
 impl ReloadCause {
@@ -90,28 +91,29 @@ impl Changes {
             format!("{} of {} {verb}: {} (serial {})", item.kind.word(), item.trust_domain, item.name, item.serial)
         };
         let (old, new) = (before.0.items(), after.0.items());
-        changes.of_trust.extend(new.iter().filter(|item| !old.contains(item)).map(|item| line("added", item)));
-        changes.of_trust.extend(old.iter().filter(|item| !new.contains(item)).map(|item| line("removed", item)));
+        changes.trust.extend(new.iter().filter(|item| !old.contains(item)).map(|item| line("added", item)));
+        changes.trust.extend(old.iter().filter(|item| !new.contains(item)).map(|item| line("removed", item)));
 
         let find = |policy: &Policy, id: &str| policy.grants.iter().find(|grant| grant.id == id).cloned();
         for grant in &after.1.grants {
             match find(before.1, &grant.id) {
-                None => changes.of_policy.push(format!("grant {} added", grant.id)),
-                Some(old) if !is_same(&old, grant) => changes.of_policy.push(format!("grant {} changed", grant.id)),
+                None => changes.policy.push(format!("grant {} added", grant.id)),
+                Some(old) if !is_same(&old, grant) => changes.policy.push(format!("grant {} changed", grant.id)),
                 Some(_) => {}
             }
         }
         let gone = before.1.grants.iter().filter(|grant| find(after.1, &grant.id).is_none());
-        changes.of_policy.extend(gone.map(|grant| format!("grant {} removed", grant.id)));
+        changes.policy.extend(gone.map(|grant| format!("grant {} removed", grant.id)));
         if before.1.successors != after.1.successors {
-            changes.of_policy.push("successors changed".to_owned());
+            changes.policy.push("successors changed".to_owned());
         }
         changes
     }
 
     pub(super) fn all(mut self) -> Vec<String> {
-        self.of_trust.append(&mut self.of_policy);
-        self.of_trust
+        self.trust.append(&mut self.policy);
+        self.trust.append(&mut self.peers);
+        self.trust
     }
 }
 
@@ -174,6 +176,7 @@ impl Identity {
     async fn fingerprint(&self) -> Vec<(PathBuf, Option<[i64; 6]>)> {
         let mut files = self.trust().files().to_vec();
         files.push(self.0.config.policy_file.clone());
+        files.extend(self.0.config.peers_file.clone());
         let look = move || {
             let look_at = |path: PathBuf| {
                 let found = std::fs::metadata(&path).ok().map(|found| {

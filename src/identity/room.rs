@@ -4,11 +4,13 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::{
     acceptor::Acceptor,
     audit::AuditLog,
     connections::{ConnectionInfo, ConnectionLimits, Connections},
+    peers::Peers,
     policy::{Access, file},
     reload::{Changes, ReloadCause, ReloadOutcome},
     toml_file::Faults,
@@ -46,6 +48,7 @@ pub(super) struct Inner {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) trust: Arc<ArcSwap<TrustStore>>,
     access: Arc<Access>,
+    peers: watch::Sender<Arc<Peers>>,
     pub(super) connections: Connections,
     pub(super) audit: Arc<AuditLog>,
     /// One reading at a time, so that an older one can never replace a newer.
@@ -58,7 +61,7 @@ impl Identity {
     /// # Errors
     /// Every fault of the files at once, or the audit log cannot be opened.
     pub fn open(config: &IdentityConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let (trust, policy) = read(config, clock.now_ns())?;
+        let Files { trust, policy, peers } = read(config, clock.now_ns())?;
         let audit = AuditLog::open(&config.audit_file)
             .map_err(|error| OpenError::Audit { path: config.audit_file.clone(), error })?;
         let limits =
@@ -67,6 +70,7 @@ impl Identity {
             config: config.clone(),
             trust: Arc::new(ArcSwap::from_pointee(trust)),
             access: Arc::new(Access::new(policy)),
+            peers: watch::Sender::new(Arc::new(peers)),
             connections: Connections::new(limits, clock.clone()),
             audit: Arc::new(audit),
             reading: tokio::sync::Mutex::new(()),
@@ -93,6 +97,12 @@ impl Identity {
     #[must_use]
     pub fn access(&self) -> &Arc<Access> {
         &self.0.access
+    }
+
+    /// The other nodes, as the peers file in force has them.
+    #[must_use]
+    pub fn peers(&self) -> watch::Receiver<Arc<Peers>> {
+        self.0.peers.subscribe()
     }
 
     /// The trust in force.
@@ -148,7 +158,7 @@ impl Identity {
             Ok(read) => read,
             Err(panic) => Err(super::toml_file::whole(&self.0.config.trust_file, format!("reading panicked: {panic}"))),
         };
-        let outcome = read.and_then(|(trust, policy)| self.put_in_force(trust, policy));
+        let outcome = read.and_then(|files| self.put_in_force(files));
         let label = match &outcome {
             Ok(outcome) if outcome.changes.is_empty() => "unchanged",
             Ok(_) => "changed",
@@ -168,7 +178,7 @@ impl Identity {
         outcome
     }
 
-    fn put_in_force(&self, trust: TrustStore, policy: super::policy::Policy) -> Result<ReloadOutcome, Faults> {
+    fn put_in_force(&self, Files { trust, policy, peers }: Files) -> Result<ReloadOutcome, Faults> {
         let before = self.0.trust.load_full();
         if before.own_id() != trust.own_id() {
             let why = format!(
@@ -178,13 +188,16 @@ impl Identity {
             );
             return Err(super::toml_file::whole(&self.0.config.certificate_file, why));
         }
-        let changes = Changes::between((&before, &self.0.access.policy()), (&trust, &policy));
+        let mut changes = Changes::between((&before, &self.0.access.policy()), (&trust, &policy));
+        changes.peers = self.0.peers.borrow().changes_to(&peers);
         self.0.trust.store(Arc::new(trust));
-        let policy_generation = if changes.of_policy.is_empty() {
-            self.0.access.policy().generation
-        } else {
-            self.0.access.replace(policy)
-        };
+        let policy_generation =
+            if changes.policy.is_empty() { self.0.access.policy().generation } else { self.0.access.replace(policy) };
+        self.0.peers.send_if_modified(|now| {
+            let changed = **now != peers;
+            *now = Arc::new(peers);
+            changed
+        });
         let closed = self.close_disbelieved();
         Ok(ReloadOutcome { policy_generation, changes: changes.all(), closed_connection_count: closed.len() })
     }
@@ -229,17 +242,28 @@ impl Identity {
     }
 }
 
-fn read(config: &IdentityConfig, now_ns: i64) -> Result<(TrustStore, super::policy::Policy), Faults> {
+/// What the files say together.
+struct Files {
+    trust: TrustStore,
+    policy: super::policy::Policy,
+    peers: Peers,
+}
+
+fn read(config: &IdentityConfig, now_ns: i64) -> Result<Files, Faults> {
     let trust = TrustStore::load(config, now_ns);
-    // The policy is read whatever the trust has, so that all faults come at once; successors matter only where both are good.
+    // Every file is read whatever the others have, so that all faults come at once; successors matter only where all are good.
     let none = super::policy::Successors::default();
     let successors = trust.as_ref().map_or(&none, TrustStore::successors);
-    match (file::read(&config.policy_file, successors), trust) {
-        (Ok(policy), Ok(trust)) => Ok((trust, policy)),
-        (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
-        (Err(mut of_policy), Err(mut faults)) => {
-            faults.0.append(&mut of_policy.0);
-            Err(faults)
+    let policy = file::read(&config.policy_file, successors);
+    let peers = match &config.peers_file {
+        None => Ok(Peers::default()),
+        Some(path) => Peers::read(path, trust.as_ref().ok()),
+    };
+    match (trust, policy, peers) {
+        (Ok(trust), Ok(policy), Ok(peers)) => Ok(Files { trust, policy, peers }),
+        (trust, policy, peers) => {
+            let faults = [trust.err(), policy.err(), peers.err()].into_iter().flatten().flat_map(|faults| faults.0);
+            Err(Faults(faults.collect()))
         }
     }
 }

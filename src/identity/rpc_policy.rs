@@ -1,7 +1,7 @@
 //! Which action each method needs: the first of two questions at every door. What it answers is whether a caller may ask at all; which
 //! events she then publishes or sees is decided for each event by her grants. A method that is not in the table is refused.
 
-use super::{Action, Policy};
+use super::{Action, Peers, Policy};
 use crate::domain::SpiffeId;
 
 /// What a method asks of its caller.
@@ -9,8 +9,11 @@ use crate::domain::SpiffeId;
 pub enum Needs {
     /// A certificate that was believed, and no grant.
     Identity,
-    /// A grant in force for one of these actions.
+    /// A grant in force for one of these actions. Never enough for a node of the peers file, whatever its name's grants say: a node asks in
+    /// nobody's name.
     AnyOf(&'static [Action]),
+    /// To be a node of the peers file.
+    Peer,
 }
 
 /// Why a call is refused.
@@ -20,6 +23,10 @@ pub enum CallRefusal {
     UnknownMethod,
     /// No grant in force allows the caller any of these actions; the first is the one to ask for.
     NotGranted(&'static [Action]),
+    /// Only nodes of the peers file may call it.
+    NotAPeer,
+    /// The caller is a node of the peers file, which may only replicate.
+    OnlyReplicates,
 }
 
 const PUBLISH: Needs = Needs::AnyOf(&[Action::Publish]);
@@ -54,6 +61,11 @@ pub const TABLE: &[(&str, Needs)] = &[
     ("/tradelane.v1.NodeService/VerifyLog", OPERATE),
     ("/tradelane.v1.NodeService/RebuildView", OPERATE),
     ("/tradelane.v1.NodeService/CreateBackup", OPERATE),
+    ("/tradelane.v1.NodeService/ListPeers", OPERATE),
+    ("/tradelane.v1.NodeService/PausePeer", OPERATE),
+    ("/tradelane.v1.NodeService/ResumePeer", OPERATE),
+    ("/tradelane.v1.NodeService/ListQuarantine", OPERATE),
+    ("/tradelane.v1.PeerService/Replicate", Needs::Peer),
     ("/grpc.health.v1.Health/Check", Needs::Identity),
     ("/grpc.health.v1.Health/Watch", Needs::Identity),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Needs::Identity),
@@ -70,10 +82,13 @@ pub fn needs(method: &str) -> Option<Needs> {
 ///
 /// # Errors
 /// Why she may not.
-pub fn check(policy: &Policy, caller: &SpiffeId, method: &str, now_ns: i64) -> Result<(), CallRefusal> {
+pub fn check(policy: &Policy, peers: &Peers, caller: &SpiffeId, method: &str, now_ns: i64) -> Result<(), CallRefusal> {
     match needs(method) {
         None => Err(CallRefusal::UnknownMethod),
         Some(Needs::Identity) => Ok(()),
+        Some(Needs::Peer) if peers.is_peer(caller) => Ok(()),
+        Some(Needs::Peer) => Err(CallRefusal::NotAPeer),
+        Some(Needs::AnyOf(_)) if peers.is_peer(caller) => Err(CallRefusal::OnlyReplicates),
         Some(Needs::AnyOf(actions)) if actions.iter().any(|action| policy.may(caller, *action, now_ns)) => Ok(()),
         Some(Needs::AnyOf(actions)) => Err(CallRefusal::NotGranted(actions)),
     }

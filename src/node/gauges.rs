@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::operations::{Readiness, Refresh},
+    federation::{Direction, Federation},
     log::{EventLog, LogAdmin},
     subscribe::Sessions,
     telemetry,
@@ -21,6 +22,7 @@ struct Inner {
     admin: Arc<dyn LogAdmin>,
     views: Vec<ViewHandle>,
     sessions: Arc<Sessions>,
+    federation: Arc<Federation>,
     draining: CancellationToken,
 }
 
@@ -30,9 +32,10 @@ impl Gauges {
         admin: Arc<dyn LogAdmin>,
         views: Vec<ViewHandle>,
         sessions: Arc<Sessions>,
+        federation: Arc<Federation>,
         draining: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner { log, admin, views, sessions, draining }))
+        Self(Arc::new(Inner { log, admin, views, sessions, federation, draining }))
     }
 
     /// Ready is a node that is not stopping and whose views have come to where the log ended at start.
@@ -66,9 +69,26 @@ impl Gauges {
             let slowest = sessions.iter().map(|session| head.saturating_sub(session.reached().get())).max();
             metrics::gauge!(telemetry::SUBSCRIBERS).set(sessions.len() as f64);
             metrics::gauge!(telemetry::SUBSCRIBER_LAG_EVENTS).set(slowest.unwrap_or(0) as f64);
+            refresh_peers(&inner.federation);
             let disk = inner.admin.disk();
             metrics::gauge!(telemetry::DATA_USED_BYTES).set(disk.used_bytes as f64);
             metrics::gauge!(telemetry::DATA_FREE_BYTES).set(disk.free_bytes as f64);
         })
+    }
+}
+
+fn refresh_peers(federation: &Federation) {
+    for (peer, status) in federation.list() {
+        let node = peer.node.to_string();
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            let lag = federation.lag(&status, direction);
+            let word = direction.word();
+            metrics::gauge!(telemetry::PEER_LAG_EVENTS, "direction" => word, "peer" => node.clone())
+                .set(lag.events as f64);
+            metrics::gauge!(telemetry::PEER_LAG_SECONDS, "direction" => word, "peer" => node.clone())
+                .set(lag.time.as_secs_f64());
+        }
+        let quarantined = status.progress.quarantine.len() as f64;
+        metrics::gauge!(telemetry::PEER_QUARANTINE_EVENTS, "peer" => node).set(quarantined);
     }
 }

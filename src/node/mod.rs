@@ -75,6 +75,9 @@ pub enum StartError {
         /// Why.
         fault: code_lists::CodeListFault,
     },
+    /// What is remembered of peers cannot be read.
+    #[error("{}", .0.with_cause())]
+    Peers(crate::storage::StorageError),
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] sled_log::OpenError),

@@ -8,7 +8,7 @@ use tonic::service::Routes;
 use super::start::session_limits;
 use crate::{
     api::{
-        LiveCalls, NodeApi, NodeParts, Published, Recorder, StreamQuota,
+        LiveCalls, NodeApi, NodeParts, PeerApi, Published, Recorder, StreamQuota,
         clearance::{ClearanceApi, ClearanceServiceParts},
         events::{EventApi, EventServiceParts},
         queries::{Queries, QueriesParts},
@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     domain::code_lists::CodeLists,
+    federation::{Federation, FederationParts, PeerTable},
     identity::Identity,
     log::{LastAcknowledged, sled_log::OpenedLog},
     publish::{Door, DoorParts, EventQuota, PublishLimits},
@@ -28,7 +29,7 @@ use crate::{
     },
     wire::proto::{
         clearance_service_server::ClearanceServiceServer, event_service_server::EventServiceServer,
-        node_service_server::NodeServiceServer,
+        node_service_server::NodeServiceServer, peer_service_server::PeerServiceServer,
     },
 };
 
@@ -39,6 +40,7 @@ pub(super) struct Shared<'a> {
     pub(super) identity: &'a Identity,
     pub(super) code_lists: Arc<CodeLists>,
     pub(super) opened: &'a OpenedLog,
+    pub(super) peer_table: Arc<PeerTable>,
     pub(super) tasks: &'a Tasks,
     pub(super) live: &'a LiveCalls,
     pub(super) draining: &'a CancellationToken,
@@ -53,6 +55,8 @@ pub(super) struct Services {
     pub(super) views: Vec<ViewHandle>,
     /// Live readers.
     pub(super) sessions: Arc<Sessions>,
+    /// Links to other nodes, not yet started.
+    pub(super) federation: Arc<Federation>,
 }
 
 impl Shared<'_> {
@@ -79,6 +83,16 @@ impl Shared<'_> {
             limits: session_limits(self.config),
         }));
         let sessions = subscriptions.sessions();
+        let federation = Arc::new(Federation::new(FederationParts {
+            log: log.clone(),
+            access: self.identity.access().clone(),
+            peers: self.identity.peers(),
+            bindings: associations.clone(),
+            clock: self.clock.clone(),
+            node: node.clone(),
+            table: self.peer_table.clone(),
+            draining: self.draining.clone(),
+        }));
         let acknowledged = Arc::new(LastAcknowledged::default());
         let tokens = Arc::new(PageTokens::new(&self.page_key, &**self.clock));
         let queries = Arc::new(Queries::new(QueriesParts {
@@ -90,6 +104,7 @@ impl Shared<'_> {
             access: self.identity.access().clone(),
             acknowledged: acknowledged.clone(),
             sessions: sessions.clone(),
+            federation: federation.clone(),
             clock: self.clock.clone(),
             node: node.clone(),
             tokens: tokens.clone(),
@@ -117,16 +132,20 @@ impl Shared<'_> {
             clock: self.clock.clone(),
             draining: self.draining.clone(),
         });
-        let node_api = self.node_api(&views, associations, sessions.clone(), published, tokens);
+        let node_api = self.node_api(&views, associations, sessions.clone(), published, tokens, federation.clone());
         let api = &self.config.api;
         let routes = routes
             .add_service(EventServiceServer::new(events).max_decoding_message_size(api.publish_request_bytes_max))
             .add_service(
                 ClearanceServiceServer::new(clearances).max_decoding_message_size(api.control_request_bytes_max),
             )
-            .add_service(NodeServiceServer::new(node_api).max_decoding_message_size(api.control_request_bytes_max));
+            .add_service(NodeServiceServer::new(node_api).max_decoding_message_size(api.control_request_bytes_max))
+            .add_service(
+                PeerServiceServer::new(PeerApi::new(federation.clone(), self.tasks.clone()))
+                    .max_decoding_message_size(api.control_request_bytes_max),
+            );
         let routes = if api.reflection { reflection::add_to(routes) } else { routes };
-        Services { routes, views, sessions }
+        Services { routes, views, sessions, federation }
     }
 
     fn door(&self, associations: Arc<Associations>, acknowledged: Arc<LastAcknowledged>) -> Door {
@@ -151,6 +170,7 @@ impl Shared<'_> {
         sessions: Arc<Sessions>,
         published: Arc<Published>,
         tokens: Arc<PageTokens>,
+        federation: Arc<Federation>,
     ) -> NodeApi {
         let data_dir: &Path = &self.config.node.data_dir;
         NodeApi::new(NodeParts {
@@ -162,6 +182,7 @@ impl Shared<'_> {
             sessions,
             live: self.live.clone(),
             published,
+            federation,
             code_lists: self.code_lists.clone(),
             tokens,
             tasks: self.tasks.clone(),

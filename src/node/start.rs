@@ -20,6 +20,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{ApiConfig, Config},
     domain::{SpiffeId, code_lists::CodeLists},
+    federation::{Federation, PeerTable},
     identity::Identity,
     log::{
         EventLog,
@@ -61,7 +62,9 @@ impl Node {
         let log = open_log(&config, &identity, clock.clone()).await?;
         // The log's opening has taken the directory, so no other process makes the key at the same time.
         let page_key = page_key::load_or_make(&config.node.data_dir, &*clock).map_err(data_dir_fails)?;
-        Ok(compose(config, clock, identity, Arc::new(lists), page_key, listeners, log).await)
+        let remembered = Federation::remembered(&config.node.data_dir, clock.clone()).map_err(StartError::Peers)?;
+        let composing = compose(config, clock, identity, Arc::new(lists), page_key, listeners, (log, remembered));
+        Ok(Box::pin(composing).await)
     }
 }
 
@@ -138,7 +141,7 @@ async fn compose(
     lists: Arc<CodeLists>,
     page_key: PageKey,
     listeners: Listeners,
-    opened: OpenedLog,
+    (opened, peer_table): (OpenedLog, Arc<PeerTable>),
 ) -> RunningNode {
     let (tasks, draining, cut) = (Tasks::new(), CancellationToken::new(), CancellationToken::new());
     let own_id = identity.own_id();
@@ -154,12 +157,13 @@ async fn compose(
         identity: &identity,
         code_lists: lists,
         opened: &opened,
+        peer_table,
         tasks: &tasks,
         live: &live,
         draining: &draining,
         page_key,
     };
-    let Services { routes, views, sessions } = shared.build(Routes::new(health_service));
+    let Services { routes, views, sessions, federation } = shared.build(Routes::new(health_service));
     let OpenedLog { log, search_index: _, state: _, admin } = opened;
     let rules = CallRules {
         methods: Methods::served(),
@@ -169,7 +173,7 @@ async fn compose(
         unary_timeout: config.api.unary_timeout,
         clock,
     };
-    let gauges = Gauges::new(log.clone(), admin.clone(), views, sessions, draining.clone());
+    let gauges = Gauges::new(log.clone(), admin.clone(), views, sessions, federation.clone(), draining.clone());
     let (listener, address) = listeners.participants;
     serve_participants(&config.api, &identity, listener, routes, rules, &tasks);
     let operations_address = listeners.operations.map(|(listener, address)| {
@@ -180,6 +184,7 @@ async fn compose(
     });
     tasks.spawn("watch files", OnFailure::StopNode, identity.clone().watch(tasks.stopping()));
     watch_log(&tasks, admin.failed());
+    federation.start(&identity, &config.node.data_dir, &tasks);
     announce(&config, &own_id, address, operations_address, &*log);
     RunningNode {
         id: own_id,
@@ -205,7 +210,8 @@ fn serve_participants(
     tasks: &Tasks,
 ) {
     let draining = rules.draining.clone();
-    let authorize = AuthorizeLayer::new(identity.access().clone(), identity.audit().clone(), rules.clock.clone());
+    let authorize =
+        AuthorizeLayer::new(identity.access().clone(), identity.peers(), identity.audit().clone(), rules.clock.clone());
     let server = Server::builder()
         .max_concurrent_streams(config.streams_per_connection_max)
         .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))

@@ -7,8 +7,8 @@ use tonic_health::ServingStatus;
 use super::{RunningNode, StopReport};
 use crate::api::methods::Methods;
 
-/// The services of participants: their streams end by themselves, with what the caller needs to go on.
-const ENDS_ITSELF: &str = "/tradelane.v1.EventService/";
+/// The services whose streams end by themselves, with what the caller needs to go on.
+const END_THEMSELVES: [&str; 2] = ["/tradelane.v1.EventService/", "/tradelane.v1.PeerService/"];
 
 impl RunningNode {
     /// Stops the node within its time limit. What was acknowledged is durable whatever happens here.
@@ -21,9 +21,7 @@ impl RunningNode {
         }
         self.draining.cancel();
         // Half of the time for calls to end by themselves; whatever is left then is ended by the layer, with UNAVAILABLE.
-        let _ =
-            timeout_at(started + self.stop_timeout / 2, self.live.none_left(|method| method.starts_with(ENDS_ITSELF)))
-                .await;
+        let _ = timeout_at(started + self.stop_timeout / 2, self.live.none_left(ends_itself)).await;
         self.cut.cancel();
         // A client may keep an idle connection open for ever.
         let _ = timeout_at(started + self.stop_timeout / 2, self.live.none_left(|_| true)).await;
@@ -37,6 +35,10 @@ impl RunningNode {
         tracing::info!(took = ?started.elapsed(), "stopped");
         StopReport { failure, unfinished }
     }
+}
+
+fn ends_itself(method: &str) -> bool {
+    END_THEMSELVES.iter().any(|service| method.starts_with(service))
 }
 
 /// Every service whose health is told, and the node as a whole.

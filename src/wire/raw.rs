@@ -9,6 +9,10 @@ use prost::{
 
 use super::proto;
 
+mod replica;
+
+pub use replica::{EVENTS_PER_BATCH_MAX, ReplicaBatch};
+
 /// The most events of one request. A 4 MiB request could hold two million empty events: no more than one beyond this is kept while
 /// decoding, so that the publish door sees that there were too many and a request costs no more memory than its bytes.
 pub const EVENTS_PER_REQUEST_MAX: usize = 1_000;

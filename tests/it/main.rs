@@ -8,4 +8,5 @@ mod events;
 mod harness;
 mod matrix;
 mod node;
+mod peers;
 mod query;

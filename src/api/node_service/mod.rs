@@ -4,6 +4,7 @@
 mod access;
 mod admin;
 mod page;
+mod peers;
 mod people;
 mod state;
 
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 use super::{LiveCalls, Refused, published::Published};
 use crate::{
     clock::Clock,
+    federation::Federation,
     identity::{Caller, Identity},
     log::{EventLog, LogAdmin},
     subscribe::Sessions,
@@ -45,6 +47,8 @@ pub struct NodeParts {
     pub live: LiveCalls,
     /// What each participant published.
     pub published: Arc<Published>,
+    /// The links to other nodes.
+    pub federation: Arc<Federation>,
     /// The lists that codes are checked against.
     pub code_lists: Arc<CodeLists>,
     /// Seals page tokens.
@@ -158,6 +162,38 @@ impl NodeService for NodeApi {
     ) -> Result<Response<Self::CreateBackupStream>, Status> {
         let caller = caller(&request)?;
         Ok(Response::new(self.backup(&caller)))
+    }
+
+    async fn list_peers(
+        &self,
+        _: Request<proto::ListPeersRequest>,
+    ) -> Result<Response<proto::ListPeersResponse>, Status> {
+        Ok(Response::new(self.peers()))
+    }
+
+    async fn pause_peer(
+        &self,
+        request: Request<proto::PausePeerRequest>,
+    ) -> Result<Response<proto::PausePeerResponse>, Status> {
+        let caller = caller(&request)?;
+        self.pause(&caller, &request.get_ref().node)?;
+        Ok(Response::new(proto::PausePeerResponse {}))
+    }
+
+    async fn resume_peer(
+        &self,
+        request: Request<proto::ResumePeerRequest>,
+    ) -> Result<Response<proto::ResumePeerResponse>, Status> {
+        let caller = caller(&request)?;
+        self.resume(&caller, request.get_ref())?;
+        Ok(Response::new(proto::ResumePeerResponse {}))
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<proto::ListQuarantineRequest>,
+    ) -> Result<Response<proto::ListQuarantineResponse>, Status> {
+        Ok(Response::new(self.quarantine(&request.get_ref().node)?))
     }
 }
 

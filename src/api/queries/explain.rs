@@ -7,11 +7,12 @@ use super::{
 };
 use crate::{
     domain::{HeaderRef, filter::MatchContext},
+    federation::{agreement::Withheld, operate::Reach},
     identity::{Action, Caller, Rights, policy::ReadRefusal},
     log::Record,
     subscribe::SessionInfo,
     views::ViewHandle,
-    wire::proto::{ExplainEventRequest, ExplainEventResponse, ReachState, SubscriberReach, ViewReach},
+    wire::proto::{ExplainEventRequest, ExplainEventResponse, PeerReach, ReachState, SubscriberReach, ViewReach},
 };
 
 impl Queries {
@@ -55,6 +56,7 @@ impl Queries {
             views: self.views().map(|view| self.view_reach(view, &record)).to_vec(),
             subscribers: subscribers.collect(),
             revised_by: revisions.iter().map(ToString::to_string).collect(),
+            peers: self.peer_reach(&record, operates)?,
         })
     }
 
@@ -74,6 +76,32 @@ impl Queries {
             applied: progress.loaded && progress.applied >= record.sequence,
             position: self.position(progress.applied),
         }
+    }
+
+    /// Which peers hold the event. Its publisher is told of those that it has reached or is on its way to.
+    fn peer_reach(&self, record: &Record, operates: bool) -> Result<Vec<PeerReach>, QueryError> {
+        let told = |reach: &PeerReach| operates || matches!(reach.state(), ReachState::Delivered | ReachState::Pending);
+        let all = self.parts.federation.reach(record)?.into_iter().map(|(node, reach)| {
+            let (state, reason) = match reach {
+                Reach::Acknowledged => (ReachState::Delivered, "the node has acknowledged it"),
+                Reach::Pending => (ReachState::Pending, "the node has not acknowledged it yet"),
+                Reach::RefusedThere => (ReachState::Refused, "the node has put it into quarantine"),
+                Reach::Withheld(why) => {
+                    let state = match why {
+                        Withheld::ComesFromThere
+                        | Withheld::PassedThere
+                        | Withheld::TooManyHops
+                        | Withheld::NoTransit => ReachState::NotOnTheWay,
+                        Withheld::BeforeStart => ReachState::BeforeStart,
+                        Withheld::NotGranted => ReachState::NotGranted,
+                        Withheld::NotInAudience => ReachState::NotInAudience,
+                    };
+                    (state, why.in_words())
+                }
+            };
+            PeerReach { node: node.to_string(), state: state.into(), reason: reason.to_owned() }
+        });
+        Ok(all.filter(told).collect())
     }
 
     /// What a live reader gets of the event, by the policy in force now.

@@ -15,6 +15,7 @@ use super::Recorder;
 use crate::{
     clock::Clock,
     domain::{Sequence, SpiffeId},
+    federation::Federation,
     identity::{Access, Action, Caller, Rights},
     log::{EventLog, LastAcknowledged, Record, contract::TermIndex},
     subscribe::Sessions,
@@ -53,6 +54,8 @@ pub struct QueriesParts {
     pub acknowledged: Arc<LastAcknowledged>,
     /// Who follows live, for explaining.
     pub sessions: Arc<Sessions>,
+    /// The links to other nodes, for explaining.
+    pub federation: Arc<Federation>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// This node's name.

@@ -60,6 +60,11 @@ pub(super) fn queries(node: &TestNode) -> Queries {
         access: Arc::new(Access::new(policy(POLICY))),
         acknowledged: Arc::default(),
         sessions: Arc::default(),
+        federation: Arc::new(Federation::alone(
+            Arc::clone(&node.log) as _,
+            Arc::clone(&node.associations) as _,
+            spiffe(NODE),
+        )),
         clock: Arc::new(TestClock::at_ns(NOW_NS)),
         node: spiffe(NODE),
         tokens: Arc::new(PageTokens::new(&PageKey::fresh(&SystemClock), &SystemClock)),

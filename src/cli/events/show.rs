@@ -144,17 +144,19 @@ pub fn explanation(terminal: &mut Terminal, answer: &ExplainEventResponse) -> io
         views.row(vec![(&view.view).into(), holds, (&view.position).into()]);
     }
     titled(terminal, "Views", &views)?;
+    let mut peers = Table::new(&["PEER", "STATE", "WHY"]);
+    for peer in &answer.peers {
+        peers.row(vec![name_cell(short_id(&peer.node)), reach(peer.state), (&peer.reason).into()]);
+    }
+    if !peers.is_empty() {
+        titled(terminal, "Peers", &peers)?;
+    }
     let mut readers = Table::new(&["READER", "CONNECTION>", "STATE", "WHY"]);
     for reader in &answer.subscribers {
-        let style = match ReachState::try_from(reader.state) {
-            Ok(ReachState::Delivered) => Style::Good,
-            Ok(ReachState::NotGranted | ReachState::NotInAudience) => Style::Bad,
-            _ => Style::Plain,
-        };
         readers.row(vec![
             name_cell(short_id(&reader.participant)),
             reader.connection_id.to_string().into(),
-            Cell::styled(word("ReachState", reader.state).replace('_', " "), style),
+            reach(reader.state),
             (&reader.reason).into(),
         ]);
     }
@@ -162,4 +164,13 @@ pub fn explanation(terminal: &mut Terminal, answer: &ExplainEventResponse) -> io
         return terminal.line("no live readers");
     }
     titled(terminal, "Live readers", &readers)
+}
+
+fn reach(state: i32) -> Cell {
+    let style = match ReachState::try_from(state) {
+        Ok(ReachState::Delivered) => Style::Good,
+        Ok(ReachState::NotGranted | ReachState::NotInAudience | ReachState::Refused) => Style::Bad,
+        _ => Style::Plain,
+    };
+    Cell::styled(word("ReachState", state).replace('_', " "), style)
 }

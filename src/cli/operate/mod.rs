@@ -1,4 +1,4 @@
-//! The operator's commands: `tradelane node`, `check-access`, `log verify`, `views rebuild`. They never do more than one administrative
+//! The operator's commands: `tradelane node`, `peers`, `check-access`, `log verify`, `views rebuild`. They never do more than one administrative
 //! call, which the node writes to its audit log.
 
 // The comments of arguments are their help, where a person would see the marks.
@@ -22,9 +22,11 @@ use crate::wire::{
 };
 
 mod long;
+mod peers;
 mod show;
 
 pub use long::{LogCommand, ViewsCommand, advance, bar, run_log, run_views};
+pub use peers::{PeersCommand, run_peers};
 
 /// `tradelane node`
 #[derive(Debug, Subcommand)]

@@ -110,6 +110,43 @@ impl Rights {
         self.grants.iter().any(|grant| everything(grant) && reads(grant))
     }
 
+    /// Why the agreement with a node does not let an event be forwarded to it; none where it does. `is_reached` says of a trust domain
+    /// whether its participants are reached through that node: an event for named participants goes nowhere else.
+    #[must_use]
+    pub fn forward_refusal(
+        &self,
+        header: &HeaderRef<'_>,
+        context: &MatchContext<'_>,
+        now_ns: i64,
+        is_reached: &dyn Fn(&str) -> bool,
+    ) -> Option<ReadRefusal> {
+        let admitted = match header.audience() {
+            AudienceRef::Network => true,
+            AudienceRef::Private => false,
+            AudienceRef::Named(mut patterns) => patterns.any(|pattern| is_reached(domain_of(pattern))),
+        };
+        let mut refusal = ReadRefusal::NotGranted;
+        for grant in &self.grants {
+            let hidden = |start: i64| grant.history_from_start && context.accepted_time_ns < start;
+            match self.judge(grant, Action::Forward, header, context, now_ns) {
+                Match::Allows if grant.start_time_ns.is_some_and(hidden) => {
+                    if refusal == ReadRefusal::NotGranted {
+                        refusal = ReadRefusal::BeforeGrantStart;
+                    }
+                }
+                Match::Allows if admitted || grant.private => return None,
+                Match::Allows => refusal = ReadRefusal::NotInAudience,
+                Match::OtherAction
+                | Match::NotBegun
+                | Match::Ended
+                | Match::OtherEvents
+                | Match::BeforeStart
+                | Match::Audience => {}
+            }
+        }
+        Some(refusal)
+    }
+
     /// Whether the event was published by her, under whichever of her names.
     #[must_use]
     pub fn is_own(&self, header: &HeaderRef<'_>) -> bool {
@@ -229,6 +266,11 @@ impl PartyBindings for AskableBindings<'_> {
         let hers = self.rights.names().any(|name| name == participant);
         (hers || self.rights.reads_everything(self.now_ns)) && self.bindings.is_bound(participant, subject)
     }
+}
+
+/// The trust domain of a SPIFFE ID or of a prefix of one, as a stored header has them.
+fn domain_of(pattern: &str) -> &str {
+    pattern.strip_prefix("spiffe://").and_then(|rest| rest.split('/').next()).unwrap_or_default()
 }
 
 /// Why a grant says nothing to an action now, whatever the event; none where it does.

@@ -25,6 +25,7 @@ use crate::{
     domain::{SpiffeId, TrustDomain},
 };
 
+mod dialling;
 mod domain;
 mod file;
 mod item;
@@ -32,6 +33,7 @@ mod pem;
 mod refusal;
 mod verifier;
 
+pub use dialling::DialledVerifier;
 use domain::Domain;
 pub use item::{TrustItem, TrustItemKind};
 pub use refusal::{Reason, Refusal};
@@ -135,6 +137,20 @@ impl TrustStore {
         domain.verify_client(leaf, intermediates, now_ns).map_err(|refusal| refusal.claimed_by(&id))?;
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         Ok(VerifiedPeer { id, facts, chain })
+    }
+
+    /// Decides whether the chain that a node shows as a server is believed, and whom it names. It is looked at as a client's too, with
+    /// revocation, since a node's certificate is both.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn verify_node(&self, chain: &[CertificateDer<'_>], now_ns: i64) -> Result<VerifiedPeer, Refusal> {
+        let peer = self.verify_client(chain, now_ns)?;
+        if let (Some(domain), Some((leaf, intermediates))) = (self.domain_of(&peer.id), chain.split_first()) {
+            let verified = domain.verify_server(leaf, intermediates, now_ns, &self.provider);
+            verified.map_err(|refusal| refusal.claimed_by(&peer.id))?;
+        }
+        Ok(peer)
     }
 
     /// Whether a peer that was believed under this or an earlier reading may stay connected as far as time decides: her certificate has

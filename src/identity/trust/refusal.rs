@@ -48,6 +48,8 @@ pub enum Reason {
     ServerCertificateRefused,
     /// The node has as many connections as it may, or as one address may.
     TooManyConnections,
+    /// The node that was dialled is another than the one that is meant.
+    OtherNode,
     /// TLS failed in another way.
     TlsFailed,
 }
@@ -65,7 +67,7 @@ pub struct Refusal {
 
 impl Reason {
     /// Every reason, for metrics and tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoCertificate,
         Self::BadCertificate,
         Self::NotOneUriName,
@@ -85,6 +87,7 @@ impl Reason {
         Self::ClientEnded,
         Self::ServerCertificateRefused,
         Self::TooManyConnections,
+        Self::OtherNode,
         Self::TlsFailed,
     ];
 
@@ -111,6 +114,7 @@ impl Reason {
             Self::ClientEnded => "CLIENT_ENDED",
             Self::ServerCertificateRefused => "SERVER_CERTIFICATE_REFUSED",
             Self::TooManyConnections => "TOO_MANY_CONNECTIONS",
+            Self::OtherNode => "OTHER_NODE",
             Self::TlsFailed => "TLS_FAILED",
         }
     }
@@ -172,7 +176,7 @@ impl Refusal {
             Reason::Revoked => CertificateError::Revoked,
             Reason::WrongAuthority | Reason::RevocationUnknown => CertificateError::UnknownIssuer,
             Reason::WrongPurpose => CertificateError::InvalidPurpose,
-            Reason::UnknownTrustDomain => CertificateError::ApplicationVerificationFailure,
+            Reason::UnknownTrustDomain | Reason::OtherNode => CertificateError::ApplicationVerificationFailure,
             Reason::NoCertificate
             | Reason::BadCertificate
             | Reason::NotOneUriName

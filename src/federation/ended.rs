@@ -1,0 +1,86 @@
+//! How one stream between two nodes ends, and what that means for the link. It never ends one.
+
+use super::{messages, table::LinkState};
+use crate::wire::proto::{ReplicationEnd, ReplicationEndReason};
+
+/// How a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// This side ends it, and tells the other why.
+    Here(ReplicationEndReason, String),
+    /// The other side has ended it, and said why.
+    There(ReplicationEndReason, String),
+    /// It broke, or was closed without a word.
+    Broken(String),
+}
+
+impl Ended {
+    /// What the other side said.
+    #[must_use]
+    pub fn there(end: &ReplicationEnd) -> Self {
+        const DETAIL_CHARACTERS_MAX: usize = 1_024;
+        Self::There(end.reason(), end.detail.chars().take(DETAIL_CHARACTERS_MAX).collect())
+    }
+
+    /// Ends it since the other side sent what it may not.
+    #[must_use]
+    pub fn refused(reason: &str, detail: &str) -> Self {
+        Self::Here(ReplicationEndReason::Refused, format!("{reason}: {detail}"))
+    }
+
+    /// Ends it since a message is not allowed where it came.
+    #[must_use]
+    pub fn protocol(detail: impl Into<String>) -> Self {
+        Self::Here(ReplicationEndReason::Protocol, detail.into())
+    }
+
+    /// Ends it since the node stops, or begins anew.
+    #[must_use]
+    pub fn stopping(detail: impl Into<String>) -> Self {
+        Self::Here(ReplicationEndReason::Stopping, detail.into())
+    }
+
+    /// Ends it since it broke.
+    #[must_use]
+    pub fn broken(status: &tonic::Status) -> Self {
+        Self::Broken(messages::status_in_words(status))
+    }
+
+    /// The state that the link is in now, seen from the receiver, which is the one that tries again.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        use ReplicationEndReason as Reason;
+        match self {
+            Self::Broken(_) => LinkState::Backoff,
+            Self::Here(reason, _) | Self::There(reason, _) => match reason {
+                Reason::Diverged => LinkState::Diverged,
+                Reason::Cloned => LinkState::Cloned,
+                Reason::Lapsed => LinkState::Lapsed,
+                Reason::Refused => LinkState::Refused,
+                Reason::Paused => LinkState::Paused,
+                Reason::Unspecified
+                | Reason::Stopping
+                | Reason::NotAPeer
+                | Reason::Version
+                | Reason::Superseded
+                | Reason::Protocol
+                | Reason::Storage => LinkState::Backoff,
+            },
+        }
+    }
+
+    /// What happened, in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Here(_, detail) | Self::Broken(detail) => detail.clone(),
+            Self::There(reason, detail) => format!("the other node ended the link ({}): {detail}", word(*reason)),
+        }
+    }
+}
+
+/// A reason as people read it: `NOT_A_PEER`.
+fn word(reason: ReplicationEndReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("REPLICATION_END_REASON_").unwrap_or(name)
+}

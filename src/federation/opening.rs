@@ -1,0 +1,114 @@
+//! Where a source goes on for a receiver: at the position that it shows where this log continues it, at the fork where this log was
+//! restored from a backup since, and nowhere where the two do not fit. It never guesses.
+
+use super::{
+    ended::Ended,
+    lives,
+    outbox::cannot_read,
+    position::{LinkPosition, read_epoch},
+};
+use crate::{
+    domain::{Epoch, Sequence, SpiffeId},
+    log::{EventLog, contract::ChainHash},
+    wire::proto::{ReceiverHello, ReplicationEndReason},
+};
+
+/// The version of the protocol that this program speaks.
+pub const VERSION: u32 = 1;
+/// A receiver names at most so many lives of its log.
+const EPOCHS_MAX: usize = 64;
+
+/// What a receiver's hello says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The lives of its log and what it kept of each, the present one first.
+    pub epochs: Vec<(Epoch, Sequence)>,
+    /// Where it stands; none: it has taken nothing yet.
+    pub position: Option<LinkPosition>,
+}
+
+/// Where the source goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// After this place.
+    pub position: LinkPosition,
+    /// True where it lies before what the receiver showed, since this log was restored from a backup.
+    pub forked: bool,
+}
+
+/// Reads a hello.
+///
+/// # Errors
+/// It is not one of the caller's that this program can answer.
+pub fn read_hello(hello: &ReceiverHello, caller: &SpiffeId) -> Result<Hello, Ended> {
+    if hello.node != caller.as_str() {
+        return Err(Ended::protocol(format!("the hello is of {}, the certificate of {caller}", hello.node)));
+    }
+    if !(hello.version_min..=hello.version_max).contains(&VERSION) {
+        let (min, max) = (hello.version_min, hello.version_max);
+        let detail = format!("this node speaks version {VERSION}, and the receiver {min} to {max}");
+        return Err(Ended::Here(ReplicationEndReason::Version, detail));
+    }
+    let epochs = hello.epochs.iter().take(EPOCHS_MAX);
+    let epochs: Option<Vec<_>> =
+        epochs.map(|life| Some((read_epoch(&life.epoch)?, Sequence(life.kept_sequence)))).collect();
+    let epochs = epochs.filter(|epochs| !epochs.is_empty());
+    let epochs = epochs.ok_or_else(|| Ended::protocol("the hello names no life of its log, or a malformed one"))?;
+    let read = |position| LinkPosition::read(position).ok_or_else(|| Ended::protocol("the position is malformed"));
+    Ok(Hello { epochs, position: hello.position.as_ref().map(read).transpose()? })
+}
+
+/// Where to go on for a receiver.
+///
+/// # Errors
+/// The position is of another log, of the same life live twice, or no longer retained.
+pub async fn start(log: &dyn EventLog, shown: Option<LinkPosition>, from_time_ns: Option<i64>) -> Result<Start, Ended> {
+    let epochs = log.epochs();
+    let present = epochs.first().expect("a log has at least its present epoch").epoch;
+    let begin = Sequence(log.first_retained().get() - 1);
+    let Some(shown) = shown else {
+        let from = match from_time_ns {
+            None => begin,
+            Some(time_ns) => {
+                let first = log.first_accepted_since(time_ns).await.map_err(|error| cannot_read(&error))?;
+                Sequence(first.get() - 1).max(begin)
+            }
+        };
+        // The hash before the first that is retained is nowhere any more: such a position is only ever compared with itself.
+        let chain = hash_at(log, from).await?.unwrap_or_default();
+        return Ok(Start { position: LinkPosition { epoch: present, sequence: from, chain }, forked: false });
+    };
+    let tail = *log.tail().borrow();
+    let Some(at) = epochs.iter().position(|life| life.epoch == shown.epoch) else {
+        let detail = format!("the receiver stands at {shown}, in a life that this log never had");
+        return Err(Ended::Here(ReplicationEndReason::Diverged, detail));
+    };
+    let kept = if at == 0 { tail } else { lives::kept(&epochs, at) };
+    if shown.sequence > kept && at == 0 {
+        let detail =
+            format!("the receiver stands at {shown}, beyond this log's end, {tail}: this log has lost its end");
+        return Err(Ended::Here(ReplicationEndReason::Diverged, detail));
+    }
+    let forked = shown.sequence > kept;
+    let sequence = shown.sequence.min(kept);
+    if sequence < begin {
+        let detail =
+            format!("the receiver stands at {shown}, and the first event that is retained is {}", begin.next());
+        return Err(Ended::Here(ReplicationEndReason::Lapsed, detail));
+    }
+    let chain = match hash_at(log, sequence).await? {
+        Some(chain) => chain,
+        // Exactly before the first that is retained: what follows is whole, and there is nothing left to compare.
+        None if sequence == begin => shown.chain,
+        None => return Err(Ended::Here(ReplicationEndReason::Diverged, format!("no event has the place {sequence}"))),
+    };
+    if !forked && chain != shown.chain {
+        let detail = format!("the receiver stands at {shown} with another hash: this life of the log is live twice");
+        return Err(Ended::Here(ReplicationEndReason::Cloned, detail));
+    }
+    Ok(Start { position: LinkPosition { epoch: present, sequence, chain }, forked })
+}
+
+async fn hash_at(log: &dyn EventLog, sequence: Sequence) -> Result<Option<ChainHash>, Ended> {
+    log.chain_at(sequence).await.map_err(|error| cannot_read(&error))
+}

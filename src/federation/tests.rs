@@ -1,0 +1,232 @@
+//! Nodes in memory: each with a log, a peers file and grants, and streams between them without a socket.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use prost::Message;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{inbox::Inbox, *};
+use crate::{
+    clock::TestClock,
+    domain::{
+        EventId, Sequence, TrustDomain,
+        bindings::{NewBinding, PartyBindings, SubjectKey},
+    },
+    identity::{
+        Peer,
+        policy::{Successors, file},
+    },
+    log::{AppendBatch, AppendMode, MemoryLog, NewEvent, Record},
+    wire::{
+        content_equal,
+        door::routing_header,
+        proto::{Event, ReplicateRequest, ReplicateResponse},
+    },
+};
+
+mod agreements;
+mod restored;
+mod rings;
+mod wrong_peer;
+
+/// Generous, since a busy machine is slow; nothing waits so long where all is well.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// When everything happens.
+const NOW_NS: i64 = 1_795_478_400_000_000_000;
+/// Forwards everything to everybody.
+const ALL: &str = "[[grant]]\nid = 'all'\nwho = ['spiffe://a.example/*', 'spiffe://b.example/*', 'spiffe://c.example/*', \
+                   'spiffe://d.example/*']\nactions = ['forward']\nall = true\n";
+
+/// Nothing is bound, and everything is applied.
+struct Unbound(watch::Sender<Sequence>);
+
+impl PartyBindings for Unbound {
+    fn is_bound(&self, _: &str, _: &SubjectKey<'_>) -> bool {
+        false
+    }
+}
+
+impl BindingsFeed for Unbound {
+    fn progress(&self) -> watch::Receiver<Sequence> {
+        self.0.subscribe()
+    }
+
+    fn newly_bound(&self, _: &str, _: Sequence) -> Vec<NewBinding> {
+        Vec::new()
+    }
+}
+
+/// One node.
+struct Side {
+    node: SpiffeId,
+    log: Arc<MemoryLog>,
+    federation: Arc<Federation>,
+    files: watch::Sender<Arc<Peers>>,
+    access: Arc<Access>,
+}
+
+/// A stream from a source to a receiver.
+struct Stream {
+    stop: CancellationToken,
+    receiving: JoinHandle<inbox::Received>,
+}
+
+/// The node of a letter: `spiffe://a.example/node/1`.
+fn node(letter: char) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://{letter}.example/node/1")).expect("a good name")
+}
+
+fn home(letter: char) -> TrustDomain {
+    TrustDomain::parse(&format!("{letter}.example")).expect("a good name")
+}
+
+/// A peer as the file has it, with its own domain at home.
+fn peer(letter: char) -> Peer {
+    Peer {
+        node: node(letter),
+        address: None,
+        homes: BTreeSet::from([home(letter)]),
+        behind: BTreeSet::new(),
+        transit: false,
+        from_time_ns: None,
+        private: false,
+        paused: false,
+    }
+}
+
+impl Side {
+    fn new(letter: char, peers: Vec<Peer>, policy: &str) -> Self {
+        let log = MemoryLog::new(Arc::new(TestClock::at_ns(NOW_NS)), content_equal);
+        Self::over(letter, Arc::new(log), peers, policy)
+    }
+
+    fn over(letter: char, log: Arc<MemoryLog>, peers: Vec<Peer>, policy: &str) -> Self {
+        let clock = Arc::new(TestClock::at_ns(NOW_NS));
+        let policy = file::parse(policy, Path::new("policy.toml"), &Successors::default()).expect("a good policy");
+        let access = Arc::new(Access::new(policy));
+        let peers = peers.into_iter().map(Arc::new).collect();
+        let files = watch::Sender::new(Arc::new(Peers { homes: BTreeSet::from([home(letter)]), peers }));
+        let parts = FederationParts {
+            log: log.clone(),
+            access: access.clone(),
+            peers: files.subscribe(),
+            bindings: Arc::new(Unbound(watch::Sender::new(Sequence(u64::MAX)))),
+            clock: clock.clone(),
+            node: node(letter),
+            table: Arc::new(PeerTable::new(clock, std::collections::BTreeMap::new())),
+            draining: CancellationToken::new(),
+        };
+        Self { node: node(letter), log, federation: Arc::new(Federation::new(parts)), files, access }
+    }
+
+    /// Stores events as if they had come through the publish door.
+    async fn publish(&self, events: &[Event]) {
+        let events = events.iter().map(new_event).collect();
+        let verdicts = self.log.append(AppendBatch { events, mode: AppendMode::AllOrNothing }).await.expect("taken");
+        assert!(verdicts.iter().all(|verdict| matches!(verdict, crate::log::Verdict::Stored(_))), "{verdicts:?}");
+    }
+
+    /// Opens a stream that takes from a source.
+    fn take_from(&self, source: &Side) -> Stream {
+        let (requests, outgoing) = mpsc::channel(64);
+        let (responses, incoming) = mpsc::channel(4);
+        let peer = self.files.borrow().get(&source.node).expect("a peer of the file").clone();
+        let inbox = Inbox::new(self.federation.parts().clone(), peer, requests.clone());
+        requests.try_send(inbox.hello()).expect("there is room");
+        let (federation, caller) = (source.federation.clone(), caller(&self.node));
+        tokio::spawn(async move {
+            federation.serve(caller, Box::pin(ReceiverStream::new(outgoing).map(Ok)), responses).await;
+        });
+        let stop = CancellationToken::new();
+        let stopping = stop.clone();
+        let receiving =
+            tokio::spawn(async move { inbox.run(Box::pin(ReceiverStream::new(incoming)), &stopping, "test").await });
+        Stream { stop, receiving }
+    }
+
+    /// Waits until the log holds so many events.
+    async fn holds(&self, count: u64) -> Vec<Record> {
+        let mut tail = self.log.tail();
+        let reached = timeout(PATIENCE, tail.wait_for(|tail| tail.get() >= count)).await;
+        let at = *self.log.tail().borrow();
+        reached.unwrap_or_else(|_| panic!("{} holds {at} events, not {count}", self.node)).expect("the log lives");
+        self.records().await
+    }
+
+    async fn records(&self) -> Vec<Record> {
+        let mut all = Vec::new();
+        let mut after = Sequence::ZERO;
+        while let Some(chunk) = self.log.read(after, 1 << 20, None).await.expect("readable") {
+            all.extend(chunk.records.iter().cloned());
+            after = chunk.through;
+        }
+        all
+    }
+
+    /// Waits until a peer has acknowledged everything up to a place.
+    async fn acknowledged_by(&self, peer: &SpiffeId, sequence: u64) {
+        let table = self.federation.table();
+        let mut changes = table.remembered();
+        let reached = || table.progress(peer).acknowledged.is_some_and(|at| at.sequence.get() >= sequence);
+        let waiting = async {
+            while !reached() {
+                changes.changed().await.expect("the table lives");
+            }
+        };
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{peer} never acknowledged {sequence}"));
+    }
+}
+
+impl Stream {
+    /// Ends it in order.
+    async fn end(self) -> inbox::Received {
+        self.stop.cancel();
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    async fn ended(self) -> inbox::Received {
+        timeout(PATIENCE, self.receiving).await.expect("the stream ends").expect("no panic")
+    }
+
+    fn is_up(&self) -> bool {
+        !self.receiving.is_finished()
+    }
+}
+
+fn caller(id: &SpiffeId) -> Caller {
+    Caller {
+        id: id.clone(),
+        connection_id: 1,
+        remote_address: ([127, 0, 0, 1], 1).into(),
+        certificate_not_after_ns: i64::MAX,
+        closing: CancellationToken::new(),
+        closing_reason: Arc::default(),
+    }
+}
+
+fn new_event(event: &Event) -> NewEvent {
+    let event_id = EventId::parse(&event.event_id).expect("a good id");
+    let publisher = SpiffeId::parse(&event.publisher).expect("a good name");
+    let header = routing_header(event, event_id, publisher.clone()).encode();
+    let signed = Bytes::from(event.unsigned().encode_to_vec());
+    NewEvent { publisher, event_id, header: header.into(), signed, origin: None }
+}
+
+/// Container `n` is discharged, says a terminal of the letter's domain.
+fn discharged(letter: char, n: u32) -> Event {
+    let voyage = crate::testing::events::Voyage::new(n, NOW_NS - 40 * crate::testing::events::HOUR_NS);
+    Event { publisher: format!("spiffe://{letter}.example/terminal/1"), ..voyage.discharged() }.with_id()
+}
+
+/// The events of some records, as their publishers sent them.
+fn said(records: &[Record]) -> Vec<Bytes> {
+    records.iter().map(|record| record.signed.clone()).collect()
+}
+
+fn sent(events: &[Event]) -> Vec<Bytes> {
+    events.iter().map(|event| Bytes::from(event.unsigned().encode_to_vec())).collect()
+}
