@@ -10,7 +10,7 @@
 //! - **Shown late**: `load` and `get` show what is durable, and nothing that is not yet.
 //! - **Bounded**: what is larger than the limits is refused, and a full queue is refused at once.
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use futures::future::BoxFuture;
 
 mod memory;
@@ -19,7 +19,10 @@ pub mod suite;
 
 pub use memory::MemoryStore;
 
-use crate::storage::state::{KEY_BYTES_MAX, StateChange, VALUE_BYTES_MAX, WRITE_BYTES_MAX};
+/// How entries are written and read.
+pub use crate::storage::bytes;
+pub use crate::storage::state::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::storage::state::{StateChange, WRITE_BYTES_MAX};
 
 /// The tables. Persisted: a number is never used again for something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

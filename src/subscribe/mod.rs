@@ -14,6 +14,7 @@ use crate::{
     tasks::{OnFailure, Tasks},
 };
 
+pub mod durable;
 mod guard;
 mod session;
 pub mod sessions;
