@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    io::Write,
     time::Duration,
 };
 
@@ -194,7 +195,7 @@ impl Run {
         let holder = self.model.events.get(some_place).and_then(|known| known.held).map(|(consumer, _)| consumer);
         let consumer = match holder.filter(|_| self.random.u8(0..8) > 0) {
             Some(holder) => holder,
-            None => ConsumerId(self.random.u64(1..self.next_consumer + 1)),
+            None => ConsumerId(self.random.u64(1..=self.next_consumer)),
         };
         let verb = match self.random.u8(0..10) {
             0..6 => Verb::Acknowledge,
@@ -270,7 +271,7 @@ impl Run {
             } else {
                 known.not_before_ns = self.now_ns + 5 * SECOND;
             }
-        } else if !known.letter.is_some() && !self.log[place].0[self.filter] {
+        } else if known.letter.is_none() && !self.log[place].0[self.filter] {
             // It was on its way when the filter was replaced, and does not match the new one.
             *known = Known::default();
         }
@@ -293,7 +294,7 @@ impl Run {
                 }
                 self.count(held[0], 0);
             } else {
-                let until = |known: &Known| known.held.map(|(_, until_ns)| until_ns).unwrap_or(i64::MAX);
+                let until = |known: &Known| known.held.map_or(i64::MAX, |(_, until_ns)| until_ns);
                 let first =
                     (1..self.log.len()).min_by_key(|place| (until(&self.model.events[*place]), *place)).unwrap();
                 self.count(first, 0);
@@ -367,7 +368,7 @@ impl Run {
 
     /// The process dies: what was durable is left, and some of the writes that were on their way.
     fn crash(&mut self) {
-        for _ in 0..self.random.usize(0..self.writes.len() + 1) {
+        for _ in 0..self.random.usize(0..=self.writes.len()) {
             self.make_durable();
         }
         self.writes.clear();
@@ -514,7 +515,8 @@ fn whatever_happens_nothing_is_lost_overtaken_or_given_twice() {
     let slot = std::env::var("TRADELANE_SUBSCRIPTION_SEED").ok().and_then(|text| text.parse::<u64>().ok());
     let first = slot.unwrap_or_else(|| fastrand::u64(..u64::MAX / 2));
     let count = if slot.is_some() { 1 } else { SEQUENCES };
-    println!("seeds {first} to {}", first + count - 1);
+    let said = writeln!(std::io::stderr(), "seeds {first} to {}", first + count - 1);
+    assert!(said.is_ok());
     for seed in first..first + count {
         let sequence = std::panic::catch_unwind(|| {
             let mut run = Run::new(seed);
