@@ -9,4 +9,7 @@ mod harness;
 mod matrix;
 mod node;
 mod peers;
+mod peers_cut;
+mod peers_killed;
+mod process;
 mod query;

@@ -53,7 +53,8 @@ pub fn discharged(letter: char, n: u32) -> proto::Event {
     proto::Event { publisher: format!("spiffe://{letter}.example/terminal/1"), ..voyage.discharged() }.with_id()
 }
 
-async fn publish(site: &Site, events: &[proto::Event]) -> proto::PublishResponse {
+/// Publishes as the terminal of a site.
+pub async fn publish(site: &Site, events: &[proto::Event]) -> proto::PublishResponse {
     let mut client = EventServiceClient::new(channel(site, &site.terminal).await);
     let request = PublishRequest { events: events.iter().map(proto::Event::unsigned).collect(), on_invalid: 0 };
     client.publish(request).await.expect("stored").into_inner()
@@ -80,6 +81,7 @@ pub async fn held(site: &Site) -> Vec<proto::RecordedEvent> {
     }
 }
 
+/// The bytes of the events, as their publishers sent them.
 pub fn bytes_of(recorded: &[proto::RecordedEvent]) -> Vec<Vec<u8>> {
     recorded.iter().map(|event| event.signed.as_ref().expect("an event").event.to_vec()).collect()
 }

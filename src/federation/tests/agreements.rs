@@ -90,6 +90,8 @@ async fn an_audience_goes_only_where_somebody_named_lives() {
     let stream = b.take_from(&a);
     a.acknowledged_by(&b.node, 4).await;
     assert_eq!(said(&b.records().await), sent(&[for_b.clone(), everybodys.clone()]));
+    let sent_events = a.federation.table().status(&b.node).outbound.event_count;
+    assert_eq!(sent_events, 2, "what is for others does not even leave");
     stream.end().await;
 
     // A standby: a grant for private events there, and the readiness to take them here.

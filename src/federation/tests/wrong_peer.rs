@@ -281,3 +281,23 @@ async fn nothing_is_acknowledged_before_it_is_durable() {
     assert!(matches!(said, Some(replicate_request::Message::Acknowledgement(_))), "{said:?}");
     running.abort();
 }
+
+#[tokio::test]
+async fn a_stream_never_takes_back_an_operators_word() {
+    let side = receiver();
+    side.log.hold();
+    let (requests, _outgoing) = mpsc::channel(64);
+    let peer = side.files.borrow().get(&node('b')).expect("a peer").clone();
+    let inbox = Inbox::new(side.federation.parts().clone(), peer, requests);
+    let messages = [hello(), batch(0, 1, vec![honest(1, 1)])];
+    let stream = futures::stream::iter(messages.map(Ok)).chain(futures::stream::pending());
+    let running = tokio::spawn(async move { inbox.run(Box::pin(stream), &CancellationToken::new(), "test").await });
+    while side.log.append_calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    side.federation.resume(&node('b'), operate::ResumeFrom::Beginning).expect("resumed");
+    side.log.release();
+    let received = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
+    assert!(matches!(received.ended, Ended::Here(ReplicationEndReason::Stopping, _)), "{received:?}");
+    assert_eq!(side.federation.table().progress(&node('b')).received, None, "the beginning was asked for");
+}

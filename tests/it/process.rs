@@ -1,0 +1,58 @@
+//! A node as a process of its own, for tests that kill it or cut its network. Killed when dropped, whatever the test came to.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use tradelane::testing::nodes::Site;
+
+/// A running node.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `tradelane serve` with the files of a site; what it logs goes to `node.log` beside them.
+    pub fn start(site: &Site) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tradelane"));
+        command.arg("serve");
+        Self::spawn(command, site)
+    }
+
+    /// As [`Process::start`], in the network namespace that another process holds.
+    pub fn start_in_namespace_of(holder: u32, site: &Site) -> Self {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &holder.to_string(), "-n", env!("CARGO_BIN_EXE_tradelane"), "serve"]);
+        Self::spawn(command, site)
+    }
+
+    fn spawn(mut command: Command, site: &Site) -> Self {
+        let log = log_file(&site.folder);
+        command.arg("--config").arg(site.config_file()).env("NO_COLOR", "1");
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the program runs");
+        Self { child }
+    }
+
+    /// Ends it as a power failure of its process would: at once, in the middle of whatever it does.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn log_file(folder: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(folder.join("node.log")).expect("a file")
+}
