@@ -80,7 +80,7 @@ pub enum Command {
     Backup(backup::BackupArguments),
     /// Make a data directory from a backup.
     Restore(restore::RestoreArguments),
-    /// Run a whole exchange on this machine: a node, a terminal, customs, and a voyage.
+    /// Run a whole exchange on this machine: two nodes, a terminal, customs, and a voyage.
     Demo(demo::DemoArguments),
     /// Print a script that completes commands in a shell.
     Completions(shell::CompletionsArguments),

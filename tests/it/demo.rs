@@ -42,6 +42,11 @@ fn once_tells_the_whole_voyage_and_ends() {
         assert!(seen.iter().any(|line| line.contains(kind)), "{kind} is missing in {out}");
     }
     assert!(seen[17].contains("gated_out") && seen[17].contains("CSQU3054383"), "{}", seen[17]);
+    // The other node got what the agreement lets through, each event from its origin, and nothing of why goods were held.
+    let got: Vec<&str> = out.lines().filter(|line| line.trim_start().starts_with("gets ")).collect();
+    assert_eq!(got.len(), 14, "{out}");
+    assert!(got.iter().all(|line| line.contains("(from spiffe://exchange.gov.pk/node/khi-1)")), "{out}");
+    assert!(!got.iter().any(|line| line.contains("hold.") || line.contains("inspection.")), "{out}");
     // Nothing is left behind.
     let folder =
         out.split("its files are in ").nth(1).and_then(|rest| rest.lines().next()).expect("the folder is named");
@@ -70,7 +75,7 @@ fn stays_up(directory: &str) -> Running {
     std::thread::Builder::new().name("demo-output".to_owned()).spawn(reader).expect("a thread starts");
     let mut running = Running { child, lines: Vec::new() };
     let deadline = Instant::now() + PATIENCE;
-    while !running.lines.last().is_some_and(|line| line.contains("Ctrl-C ends it.")) {
+    while !running.lines.last().is_some_and(|line| line.contains("Ctrl-C ends them.")) {
         let left = deadline.saturating_duration_since(Instant::now());
         let line = receiver.recv_timeout(left).unwrap_or_else(|_| panic!("it does not stay up: {:#?}", running.lines));
         running.lines.push(line);

@@ -105,7 +105,7 @@ fn example_event(last: &Step) -> Value {
 }
 
 /// Words as a POSIX shell reads them back.
-fn shell_line(words: &[&str]) -> String {
+pub(super) fn shell_line(words: &[&str]) -> String {
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,5 +1,5 @@
-//! `tradelane demo`: a whole exchange on this machine: a node with real mutual TLS, a terminal, a carrier and a customs agency that speak to
-//! it over gRPC. It never listens beyond the loopback address.
+//! `tradelane demo`: a whole exchange on this machine: two nodes with real mutual TLS, a terminal, a carrier and customs agencies that speak
+//! to them over gRPC. It never listens beyond the loopback address.
 
 // The comments of arguments are their help, where a person would see the marks.
 #![allow(clippy::doc_markdown)]
@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod commands;
+mod neighbour;
 mod scenario;
 mod setup;
 mod stage;
@@ -71,24 +72,29 @@ pub async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
 
 async fn play(arguments: &DemoArguments, directory: &std::path::Path) -> Result<(), Failure> {
     let setup = Setup::create(directory, SystemClock.now_ns())?;
-    let node = start(&setup).await?;
+    let node = start(&setup.config_file).await?;
+    let other = setup.neighbour.start(&setup, &node).await?;
     let address = NodeAddress::from(node.address);
+    let failed = |failure| Err(Failure::new(ExitCode::Failure, format!("a node failed: {failure}")));
     let played = tokio::select! {
         played = show(arguments, &setup, &address) => played,
-        failure = node.failed() => Err(Failure::new(ExitCode::Failure, format!("the node failed: {failure}"))),
+        failure = node.failed() => failed(failure),
+        failure = other.failed() => failed(failure),
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
-    note("stopping the node");
-    let report = node.stop().await;
-    if !report.unfinished.is_empty() {
-        note(&format!("did not end in time: {}", report.unfinished.join(", ")));
+    note("stopping the nodes");
+    for node in [other, node] {
+        let report = node.stop().await;
+        if !report.unfinished.is_empty() {
+            note(&format!("did not end in time: {}", report.unfinished.join(", ")));
+        }
     }
     played
 }
 
-/// The node as `tradelane serve --config` would start it.
-async fn start(setup: &Setup) -> Result<RunningNode, Failure> {
-    let layers = Layers { file: Some(setup.config_file.clone()), ..Layers::default() };
+/// A node as `tradelane serve --config` would start it.
+async fn start(config_file: &std::path::Path) -> Result<RunningNode, Failure> {
+    let layers = Layers { file: Some(config_file.to_owned()), ..Layers::default() };
     let (config, _) = Config::load(&layers).map_err(|error| Failure::new(ExitCode::Configuration, error))?;
     Node::start(config)
         .await
@@ -107,11 +113,13 @@ async fn show(arguments: &DemoArguments, setup: &Setup, address: &NodeAddress) -
         customs.show_until(&mut terminal, &step.event.event_id).await?;
         tokio::time::sleep(Duration::from_millis(arguments.pace)).await;
     }
+    let last = steps.last().map(|step| step.event.event_id.clone()).unwrap_or_default();
+    neighbour::show(&mut setup.neighbour.stream().await?, &mut terminal, &last).await?;
     print_commands(&mut terminal, setup, address, &steps)?;
     if arguments.once {
         return Ok(());
     }
-    let end = terminal.style(Style::Bold, "The node stays up. Ctrl-C ends it.").into_owned();
+    let end = terminal.style(Style::Bold, "The nodes stay up. Ctrl-C ends them.").into_owned();
     terminal.line(&format!("\n{end}"))?;
     terminal.flush()?;
     std::future::pending().await
@@ -135,6 +143,9 @@ fn print_commands(
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tradelane"));
     let last = steps.last().expect("the scenario has steps");
     print_list(terminal, "Try it with this program", &commands::of_this_program(&program, setup))?;
+    let container = format!("container:{}", scenario::HELD_CONTAINER);
+    let both = setup.neighbour.commands(&program, setup, &last.event.event_id, &container);
+    print_list(terminal, "The two nodes together", &both)?;
     print_list(terminal, "Or with grpcurl", &commands::of_grpcurl(setup, address, last))?;
     Ok(terminal.flush()?)
 }

@@ -1,5 +1,5 @@
-//! The demonstration's exchange: a development PKI of five administrations, a node's configuration, its trust and its grants, and a client
-//! profile for each participant. Everything is a real file that `tradelane serve` would read too; it never writes into a directory that
+//! The demonstration's exchange: a development PKI of five administrations, a node's configuration, its trust and its grants, a client
+//! profile for each participant, and the node next to it. Everything is a real file that `tradelane serve` would read too; it never writes into a directory that
 //! holds something else.
 
 use std::{
@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::neighbour::{self, Neighbour};
 use crate::{
     cli::{ExitCode, Failure, connect::NodeAddress},
     domain::SpiffeId,
@@ -80,6 +81,8 @@ pub struct Setup {
     pub config_file: PathBuf,
     /// The authority that vouches for the node.
     pub ca_file: PathBuf,
+    /// The other node.
+    pub neighbour: Neighbour,
     members: Vec<Member>,
 }
 
@@ -113,7 +116,9 @@ impl Setup {
             return Err(Failure::new(ExitCode::Usage, words));
         }
         let pki = Pki { root: directory.join("pki"), now_ns };
-        let node = pki.node()?;
+        let node = pki.node(NODE)?;
+        // Its authority has to be there before the trust file that recognises it is read.
+        let neighbour = Neighbour::create(&directory, now_ns)?;
         let mut members = Vec::new();
         for (name, id) in MEMBERS {
             members.push(pki.member(name, id, directory.join(format!("{name}.toml")))?);
@@ -122,11 +127,14 @@ impl Setup {
             let path = directory.join(name);
             fs::write(&path, text).map_err(failed(&path))
         };
-        write("policy.toml", POLICY)?;
-        write("trust.toml", &trust())?;
+        write("policy.toml", &[POLICY, neighbour::AGREEMENT].concat())?;
+        let mut recognised: Vec<String> = homes();
+        recognised.push("exchange.cl".to_owned());
+        write("trust.toml", &trust(&recognised.iter().map(String::as_str).collect::<Vec<_>>(), "pki"))?;
+        write("peers.toml", &neighbour::peers_file_before())?;
         write("node.toml", &configuration(&node))?;
         let config_file = directory.join("node.toml");
-        Ok(Self { config_file, ca_file: node.authority, members, directory })
+        Ok(Self { config_file, ca_file: node.authority, members, directory, neighbour })
     }
 
     /// Writes the client profiles, once the node's address is known.
@@ -135,7 +143,7 @@ impl Setup {
     /// A file cannot be written.
     pub fn write_profiles(&self, address: &NodeAddress) -> Result<(), Failure> {
         for member in &self.members {
-            let text = profile(member, &self.ca_file, address);
+            let text = profile(member, &self.ca_file, address, NODE);
             fs::write(&member.profile_file, text)
                 .map_err(|error| Failure::file("write", &member.profile_file, &error))?;
         }
@@ -152,20 +160,23 @@ impl Setup {
     }
 }
 
-struct Pki {
-    root: PathBuf,
-    now_ns: i64,
+/// Makes authorities and certificates below a folder.
+pub(super) struct Pki {
+    pub(super) root: PathBuf,
+    pub(super) now_ns: i64,
 }
 
-struct NodeFiles {
-    certificate: PathBuf,
-    key: PathBuf,
-    authority: PathBuf,
+/// A node's certificate and who vouches for it.
+#[derive(Debug, Clone)]
+pub(super) struct NodeFiles {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) authority: PathBuf,
 }
 
 impl Pki {
-    fn node(&self) -> Result<NodeFiles, Failure> {
-        let id = known(NODE);
+    pub(super) fn node(&self, id: &str) -> Result<NodeFiles, Failure> {
+        let id = known(id);
         let mut domain = self.domain(&id)?;
         let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let issued =
@@ -173,7 +184,7 @@ impl Pki {
         Ok(NodeFiles { certificate: issued.certificate_file, key: issued.key_file, authority: domain.bundle_file() })
     }
 
-    fn member(&self, name: &'static str, id: &str, profile_file: PathBuf) -> Result<Member, Failure> {
+    pub(super) fn member(&self, name: &'static str, id: &str, profile_file: PathBuf) -> Result<Member, Failure> {
         let id = known(id);
         let mut domain = self.domain(&id)?;
         let issued =
@@ -203,34 +214,41 @@ fn pki_failure(error: &PkiError) -> Failure {
     Failure::new(ExitCode::Storage, format!("cannot make the demonstration's certificates: {error}{cause}"))
 }
 
-/// The trust file: recognising an administration is one table.
-fn trust() -> String {
+/// The trust domains of the members: those at home at Karachi.
+pub(super) fn homes() -> Vec<String> {
     let mut domains: Vec<_> = MEMBERS.iter().map(|(_, id)| known(id).trust_domain().to_owned()).collect();
     domains.sort();
     domains.dedup();
+    domains
+}
+
+/// The trust file: recognising an administration is one table. `pki` is where the authorities are, from the file's folder.
+pub(super) fn trust(domains: &[&str], pki: &str) -> String {
     let tables = domains.iter().map(|domain| {
         format!(
-            "[[domain]]\nname = \"{domain}\"\nbundle_file = \"pki/{domain}/ca.pem\"\ncrl_files = [\"pki/{domain}/crl.pem\"]\n"
+            "[[domain]]\nname = \"{domain}\"\nbundle_file = \"{pki}/{domain}/ca.pem\"\ncrl_files = [\"{pki}/{domain}/crl.pem\"]\n"
         )
     });
     let head = "# Whose authorities this node believes: each for its own trust domain, never for another.\n".to_owned();
     std::iter::once(head).chain(tables).collect::<Vec<_>>().join("\n")
 }
 
-fn configuration(node: &NodeFiles) -> String {
+/// A node's settings.
+pub(super) fn configuration(node: &NodeFiles) -> String {
     format!(
         "# The node of the demonstration; `tradelane config show --config` names every other setting.\n[node]\ndata_dir = \"data\"\n\n\
          [listen]\naddress = \"127.0.0.1:0\"\noperations_address = \"127.0.0.1:0\"\n\n[identity]\ncertificate_file = {}\n\
-         private_key_file = {}\ntrust_file = \"trust.toml\"\npolicy_file = \"policy.toml\"\n",
+         private_key_file = {}\ntrust_file = \"trust.toml\"\npolicy_file = \"policy.toml\"\npeers_file = \"peers.toml\"\n",
         toml_text(&node.certificate),
         toml_text(&node.key)
     )
 }
 
-fn profile(member: &Member, ca_file: &Path, address: &NodeAddress) -> String {
+/// A client profile of a participant for a node.
+pub(super) fn profile(member: &Member, ca_file: &Path, address: &NodeAddress, node: &str) -> String {
     format!(
         "# Client settings for --profile, or TRADELANE_PROFILE.\naddress = \"{address}\"\ncert = {}\nkey = {}\nca = {}\nserver_id = \
-         \"{NODE}\"\n",
+         \"{node}\"\n",
         toml_text(&member.certificate_file),
         toml_text(&member.key_file),
         toml_text(ca_file)
