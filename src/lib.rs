@@ -35,7 +35,7 @@
 //! | [`log`] | THE TRUTH: its contract in prose, the log on storage, the log in memory, following |
 //! | [`publish`] | THE WRITE DOOR: rights, quotas, admission |
 //! | [`subscribe`] | live readers: their sight, window and end |
-//! | [`views`] | derived state that follows the log: search, associations, timelines, port calls |
+//! | [`views`] | derived state that follows the log: search, associations, timelines, port calls, clearances |
 //! | [`federation`] | links to other nodes: what goes to them, what is taken from them |
 //! | [`api`] | the tonic services, thin; one table maps every error; one layer is around every call |
 //! | [`node`] | the composition root: opens in order, names every task, stops in reverse |

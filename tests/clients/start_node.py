@@ -39,6 +39,12 @@ actions = ["publish", "read"]
 filters = [{ types = ["movement", "handling"] }]
 
 [[grant]]
+id = "ports-see-clearances"
+who = ["spiffe://port.example/*"]
+actions = ["read"]
+filters = [{ types = ["clearance", "association"] }]
+
+[[grant]]
 id = "carriers-announce-schedules"
 who = ["spiffe://carrier.example/*"]
 actions = ["publish", "read"]

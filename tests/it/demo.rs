@@ -47,6 +47,18 @@ fn once_tells_the_whole_voyage_and_ends() {
     assert_eq!(got.len(), 14, "{out}");
     assert!(got.iter().all(|line| line.contains("(from spiffe://exchange.gov.pk/node/khi-1)")), "{out}");
     assert!(!got.iter().any(|line| line.contains("hold.") || line.contains("inspection.")), "{out}");
+    // The gate is told of each container when it may leave, and of the held one not before its hold is lifted and it is released.
+    let gate: Vec<&str> = out.lines().filter(|line| line.trim_start().starts_with("gate ")).collect();
+    let of = |number: &str| -> Vec<&str> { gate.iter().copied().filter(|line| line.contains(number)).collect() };
+    for free in ["MSKU9070323", "TLNU0000010"] {
+        let told = of(free);
+        assert!(told.len() == 4 && told[3].contains("accepted -> released  "), "{told:#?}");
+        assert!(told[3].ends_with("  may leave") && told[..3].iter().all(|line| line.contains("may not leave")));
+    }
+    let held = of("CSQU3054383");
+    let holds: Vec<bool> = held.iter().map(|line| line.contains("held by customs.gov.pk")).collect();
+    assert_eq!(holds, [false, false, false, true, false, false], "{held:#?}");
+    assert!(held[5].ends_with("  may leave") && held[4].contains("may not leave"), "{held:#?}");
     // Nothing is left behind.
     let folder =
         out.split("its files are in ").nth(1).and_then(|rest| rest.lines().next()).expect("the folder is named");

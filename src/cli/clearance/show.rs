@@ -112,7 +112,7 @@ pub fn change_line(terminal: &Terminal, change: &ClearanceChange) -> String {
     let verdict = terminal.style(style, &verdict).into_owned();
     let before = change.before.as_ref().map(states).unwrap_or_default();
     let now = states(after);
-    let moved = if before == now || before.is_empty() { now } else { format!("{before} -> {now}") };
+    let moved = if [now.as_str(), "", "-"].contains(&before.as_str()) { now } else { format!("{before} -> {now}") };
     format!("{subject}  {:<34}  {verdict}", printable(&moved))
 }
 

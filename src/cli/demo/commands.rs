@@ -35,6 +35,13 @@ pub fn of_this_program(program: &Path, setup: &Setup) -> Vec<PrintedCommand> {
     };
     vec![
         command("What is known of the held container", "customs", &["events", "timeline", &held]),
+        command("May it leave? Who held it, who released it, when", "terminal", &["clearance", "get", &held]),
+        command("What is released", "customs", &["clearance", "list", "--state", "released"]),
+        command(
+            "How that came about, change by change",
+            "terminal",
+            &["clearance", "watch", "--from", "earliest", "--until-caught-up"],
+        ),
         command(
             "The newest events about holds and inspections",
             "customs",
@@ -82,6 +89,7 @@ pub fn of_grpcurl(setup: &Setup, address: &NodeAddress, last: &Step) -> Vec<Prin
         command("The node", operator, None, &["tradelane.v1.NodeService/GetNode"]),
         command("The newest holds", customs, Some(list), &["tradelane.v1.EventService/ListEvents"]),
         command("One container's timeline", customs, Some(&container), &["tradelane.v1.EventService/GetTimeline"]),
+        command("May it leave?", terminal, Some(&container), &["tradelane.v1.ClearanceService/GetClearance"]),
         command(
             "Publish as the terminal; paste it twice, and the second answer says duplicate",
             terminal,

@@ -10,6 +10,7 @@ use clap::Args;
 
 use self::{
     commands::PrintedCommand,
+    gate::Gate,
     setup::Setup,
     stage::{CustomsStream, Stage},
 };
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod commands;
+mod gate;
 mod neighbour;
 mod scenario;
 mod setup;
@@ -107,10 +109,12 @@ async fn show(arguments: &DemoArguments, setup: &Setup, address: &NodeAddress) -
     introduce(&mut terminal, setup, address)?;
     let stage = Stage::open(setup).await?;
     let mut customs = CustomsStream::open(setup).await?;
+    let mut gate = Gate::open(setup).await?;
     let steps = scenario::steps(SystemClock.now_ns());
     for step in &steps {
         stage.publish(&mut terminal, step).await?;
         customs.show_until(&mut terminal, &step.event.event_id).await?;
+        gate.show_change(&mut terminal, step).await?;
         tokio::time::sleep(Duration::from_millis(arguments.pace)).await;
     }
     let last = steps.last().map(|step| step.event.event_id.clone()).unwrap_or_default();
@@ -130,7 +134,8 @@ fn introduce(terminal: &mut Terminal, setup: &Setup, address: &NodeAddress) -> s
     terminal.line(&title)?;
     terminal
         .line(&format!("  listens at {address}, mutual TLS 1.3; its files are in {}", setup.directory.display()))?;
-    terminal.line("  A terminal, a carrier and customs publish a voyage; below each event is what the customs agency's stream brings.\n")?;
+    terminal.line("  A terminal, a carrier and customs publish a voyage; below each event is what the customs agency's stream brings,\n  and what the \
+                   terminal's gate is told: which container may leave.\n")?;
     terminal.flush()
 }
 

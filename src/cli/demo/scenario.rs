@@ -216,7 +216,9 @@ fn subject(kind: IdentifierKind, value: &str, issuer: &str) -> Subject {
     Subject { kind: kind.into(), value: value.to_owned(), issuer: issuer.to_owned(), ..Subject::default() }
 }
 
-fn container(number: &str) -> Subject {
+/// A container as a subject.
+#[must_use]
+pub fn container(number: &str) -> Subject {
     subject(IdentifierKind::Container, number, "")
 }
 

@@ -116,7 +116,11 @@ impl CustomsStream {
     }
 }
 
-async fn connect_as(setup: &Setup, name: &str) -> Result<Channel, Failure> {
+/// A connection in one member's name.
+///
+/// # Errors
+/// The node is not reached.
+pub async fn connect_as(setup: &Setup, name: &str) -> Result<Channel, Failure> {
     let profile = setup.member(name).profile_file.to_string_lossy().into_owned();
     // By her profile alone: what is in this process's environment is for other nodes.
     let flags = ClientFlags { profile: Some(profile), ..ClientFlags::default() };

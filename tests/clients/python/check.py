@@ -12,11 +12,14 @@ import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tradelane.v1 import clearance_service_pb2 as clearance
 from tradelane.v1 import event_pb2 as pb
 from tradelane.v1 import event_service_pb2 as api
+from tradelane.v1.clearance_service_pb2_grpc import ClearanceServiceStub
 from tradelane.v1.event_service_pb2_grpc import EventServiceStub
 
 import customs_client
+import gate_client
 import port_system
 from node_under_test import CuttingProxy, NodeUnderTest
 from tradelane_client import Problem, problem_of_call
@@ -209,13 +212,93 @@ class Following(unittest.TestCase):
         self.assertGreaterEqual(proxy.cuts, 1, "the proxy must have cut, else this shows nothing")
 
 
+def customs_says(number: str, declaration: str, minutes: int, **body: object) -> pb.Event:
+    """A step or a hold of customs about a container under a declaration."""
+    event = port_system.discharged(PORT, number, voyage(), "MSK")
+    event.event_id = str(uuid.uuid4())
+    event.publisher = NODE.participant("customs").spiffe_id
+    del event.subjects[:], event.places[:]
+    event.ClearField("handling")
+    event.subjects.add(kind=pb.IDENTIFIER_KIND_DECLARATION, value=declaration, issuer="PK")
+    event.subjects.add(kind=pb.IDENTIFIER_KIND_CONTAINER, value=number)
+    event.places.add(role=pb.PLACE_ROLE_OFFICE, un_locode="PKKHI")
+    event.event_time.seconds += 60 * (minutes - 60)
+    event.MergeFrom(pb.Event(**body))
+    return event
+
+
+class Clearing(unittest.TestCase):
+    def test_a_gate_hears_of_each_change_once_over_a_line_that_is_cut(self) -> None:
+        number, declaration = "TLNU0000010", f"D-{uuid.uuid4().hex[:8].upper()}"
+        subject = gate_client.container(number)
+        held = {"hold_id": f"H-{declaration}", "kind": pb.HOLD_KIND_CUSTOMS}
+        step = pb.Clearance
+        all_that_there_is = pb.Association(
+            step=pb.ASSOCIATION_STEP_ATTACHED,
+            parent=subject,
+            children=[pb.Subject(kind=pb.IDENTIFIER_KIND_DECLARATION, value=declaration, issuer="PK")],
+            complete=True,
+        )
+        story = [
+            customs_says(number, declaration, 1, association=all_that_there_is),
+            customs_says(number, declaration, 2, clearance=step(step=pb.CLEARANCE_STEP_ACCEPTED)),
+            customs_says(number, declaration, 3, hold=pb.Hold(step=pb.HOLD_STEP_PLACED, **held)),
+            customs_says(number, declaration, 4, clearance=step(step=pb.CLEARANCE_STEP_RELEASED)),
+            customs_says(number, declaration, 5, hold=pb.Hold(step=pb.HOLD_STEP_LIFTED, **held)),
+            customs_says(number, declaration, 6, clearance=step(step=pb.CLEARANCE_STEP_RELEASE_REVOKED)),
+        ]
+        with NODE.channel("port") as channel:
+            self.assertEqual(
+                gate_client.may_leave(ClearanceServiceStub(channel), subject), (False, "nothing is known of it")
+            )
+        proxy = CuttingProxy(NODE.address, cut_after_bytes=20_000)
+        self.addCleanup(proxy.close)
+        told: list[clearance.ClearanceChanges] = []
+
+        def gate() -> None:
+            position = ""
+            # Each life of the client goes on from where the one before ended.
+            for until in (2, len(story)):
+                with NODE.channel("port", proxy.address) as channel:
+                    stub = ClearanceServiceStub(channel)
+                    position = gate_client.follow(
+                        stub, [subject], position, told.append, stopped=lambda until=until: len(told) >= until
+                    )
+
+        watcher = threading.Thread(target=gate, name="gate", daemon=True)
+        watcher.start()
+        with NODE.channel("customs") as channel:
+            for event in story:
+                port_system.publish(EventServiceStub(channel), [event])
+        watcher.join(timeout=60.0)
+        self.assertFalse(watcher.is_alive(), f"only {len(told)} of {len(story)} changes came")
+        # The port may not read holds: that one is open it is told, and nothing else of it.
+        causes = ["" if event.HasField("hold") else event.event_id for event in story]
+        self.assertEqual([t.event.signed.event.event_id for t in told], causes)
+        self.assertEqual([t.changes[0].after.released for t in told], [False, False, False, False, True, False])
+        self.assertEqual([t.changes[0].after.withheld_holds for t in told], [0, 0, 1, 1, 0, 0])
+        with NODE.channel("port") as channel:
+            released, why = gate_client.may_leave(ClearanceServiceStub(channel), subject)
+            self.assertEqual((released, why), (False, "not_released"))
+            page = ClearanceServiceStub(channel).ListClearances(
+                clearance.ListClearancesRequest(states=[pb.CLEARANCE_STEP_RELEASE_REVOKED]), timeout=CALL_TIMEOUT_S
+            )
+            self.assertIn(declaration, [row.subject.value for row in page.clearances])
+
+
 class Looking(unittest.TestCase):
     def test_reflection_names_and_describes_the_services(self) -> None:
         with NODE.channel("port") as channel:
             database = ProtoReflectionDescriptorDatabase(channel)
             services = set(database.get_services())
             self.assertLessEqual(
-                {"tradelane.v1.EventService", "tradelane.v1.NodeService", "grpc.health.v1.Health"}, services
+                {
+                    "tradelane.v1.ClearanceService",
+                    "tradelane.v1.EventService",
+                    "tradelane.v1.NodeService",
+                    "grpc.health.v1.Health",
+                },
+                services,
             )
             service = DescriptorPool(database).FindServiceByName("tradelane.v1.EventService")
             self.assertIn("GetTimeline", service.methods_by_name)
@@ -223,7 +306,12 @@ class Looking(unittest.TestCase):
     def test_health_says_serving_for_each_service(self) -> None:
         with NODE.channel("port") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            for service in ("", "tradelane.v1.EventService", "tradelane.v1.NodeService"):
+            for service in (
+                "",
+                "tradelane.v1.ClearanceService",
+                "tradelane.v1.EventService",
+                "tradelane.v1.NodeService",
+            ):
                 answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=CALL_TIMEOUT_S)
                 self.assertEqual(answer.status, health_pb2.HealthCheckResponse.SERVING, service)
 
