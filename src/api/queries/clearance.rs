@@ -49,7 +49,7 @@ impl Queries {
         self.finder.clearance(&asked).await
     }
 
-    /// How fresh each source is: today all events are first admitted here.
+    /// How fresh this node's own events are. Of other nodes' the answer claims nothing: it knows no more than what has come here.
     fn origins(&self, through: Sequence, now_ns: i64) -> Vec<OriginFreshness> {
         vec![OriginFreshness {
             node: self.parts.node.to_string(),
