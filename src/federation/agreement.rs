@@ -86,24 +86,34 @@ impl Agreement {
                 return Ok(Err(Withheld::NoTransit));
             }
         }
+        Ok(match self.grants(&self.rights, record, now_ns)? {
+            None => Ok(()),
+            Some(withheld) => Err(withheld),
+        })
+    }
+
+    /// Why some grants, those in force or earlier ones, do not let an event go to the peer, whatever its way; none where they do.
+    ///
+    /// # Errors
+    /// The stored header cannot be read.
+    pub fn grants(&self, rights: &Rights, record: &Record, now_ns: i64) -> Result<Option<Withheld>, LogError> {
         if self.peer.from_time_ns.is_some_and(|from| record.accepted_time_ns < from) {
-            return Ok(Err(Withheld::BeforeStart));
+            return Ok(Some(Withheld::BeforeStart));
         }
         let header = HeaderRef::parse(&record.header)
             .map_err(|fault| LogError::Damaged(format!("event at sequence {}: {fault}", record.sequence)))?;
         let context = MatchContext {
             accepted_time_ns: record.accepted_time_ns,
             origin_node: record.origin.as_ref().map_or(self.own.as_str(), |origin| origin.node.as_str()),
-            caller: self.rights.who.as_str(),
+            caller: rights.who.as_str(),
             bindings: &*self.bindings,
         };
         let is_reached = |domain: &str| self.peers.is_reached_through(&self.peer, domain);
-        Ok(match self.rights.forward_refusal(&header, &context, now_ns, &is_reached) {
-            None => Ok(()),
-            Some(ReadRefusal::NotGranted) => Err(Withheld::NotGranted),
-            Some(ReadRefusal::BeforeGrantStart) => Err(Withheld::BeforeStart),
-            Some(ReadRefusal::NotInAudience) => Err(Withheld::NotInAudience),
-        })
+        Ok(rights.forward_refusal(&header, &context, now_ns, &is_reached).map(|refusal| match refusal {
+            ReadRefusal::NotGranted => Withheld::NotGranted,
+            ReadRefusal::BeforeGrantStart => Withheld::BeforeStart,
+            ReadRefusal::NotInAudience => Withheld::NotInAudience,
+        }))
     }
 
     /// Whether associations decide what is sent: events are then judged only when those before them are applied.

@@ -1,7 +1,10 @@
 //! How one stream between two nodes ends, and what that means for the link. It never ends one.
 
 use super::{messages, table::LinkState};
-use crate::wire::proto::{ReplicationEnd, ReplicationEndReason};
+use crate::{
+    log::LogError,
+    wire::proto::{ReplicationEnd, ReplicationEndReason},
+};
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,21 @@ impl Ended {
             Self::Here(_, detail) | Self::Broken(detail) => detail.clone(),
             Self::There(reason, detail) => format!("the other node ended the link ({}): {detail}", word(*reason)),
         }
+    }
+}
+
+/// Ends a stream since the log cannot be read, or no longer reaches back so far.
+pub(super) fn cannot_read(error: &LogError) -> Ended {
+    tracing::error!(%error, "the log cannot be read for a peer");
+    match error {
+        LogError::BeforeFirst { first, .. } => Ended::Here(
+            ReplicationEndReason::Lapsed,
+            format!("what follows is no longer retained; the first event that is has sequence {first}"),
+        ),
+        LogError::Damaged(_) | LogError::Storage(_) => Ended::Here(
+            ReplicationEndReason::Storage,
+            "the log cannot be read; the node's operator has to act".to_owned(),
+        ),
     }
 }
 

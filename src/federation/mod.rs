@@ -6,13 +6,14 @@
 //! source:    log::follow ▸ agreement ▸ outbox ═══ Replicate, mutual TLS ═══▶ inbox ▸ peer door ▸ log::append    :receiver
 //!                                        ◀═════ position, credit, acknowledgement ═════
 //! ```
-//! In reading order: [`position`], [`progress`], [`table`] (what is known of a link), [`agreement`] and [`outbox`] (the source), [`door`] and
+//! In reading order: [`position`], [`progress`], [`table`] (what is known of a link), [`agreement`], [`history`] and [`outbox`] (the source), [`door`] and
 //! [`inbox`] (the receiver), [`opening`] (where the two go on), [`link`] (dialling and pauses).
 
 pub mod agreement;
 mod dial;
 pub mod door;
 pub mod ended;
+pub mod history;
 pub mod inbox;
 pub mod link;
 pub mod lives;

@@ -2,9 +2,8 @@
 //! restored from a backup since, and nowhere where the two do not fit. It never guesses.
 
 use super::{
-    ended::Ended,
+    ended::{Ended, cannot_read},
     lives,
-    outbox::cannot_read,
     position::{LinkPosition, read_epoch},
 };
 use crate::{

@@ -14,8 +14,9 @@ use tonic::Status;
 
 use super::{
     FederationParts,
-    agreement::Agreement,
-    ended::Ended,
+    agreement::{Agreement, Withheld},
+    ended::{Ended, cannot_read},
+    history::{self, History},
     messages, opening,
     position::LinkPosition,
     table::{Direction, LinkState},
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     domain::Sequence,
     identity::{Caller, Peers},
-    log::{Chunk, FollowError, Follower, LogError, chain_after},
+    log::{Chunk, FollowError, Follower, LogError, Record, chain_after},
     telemetry,
     wire::{
         ReplicaBatch,
@@ -64,6 +65,7 @@ pub(super) struct Outbox {
 struct Sending {
     outbox: Outbox,
     agreement: Agreement,
+    history: History,
     follower: Follower,
     /// The place that the follower has come to.
     position: LinkPosition,
@@ -145,8 +147,10 @@ impl Outbox {
         if read.position.is_some() {
             self.parts.table.acknowledged(&self.caller.id, start.position);
         }
+        let history = self.note(&agreement, start.position);
         Ok(Sending {
             agreement,
+            history,
             follower,
             position: start.position,
             sent: start.position.sequence,
@@ -174,6 +178,16 @@ impl Outbox {
             peer,
             peer_epochs: Vec::new(),
             bindings: self.parts.bindings.clone(),
+        })
+    }
+
+    /// Remembers which agreement decides what follows a place, and gives all that ever did.
+    fn note(&self, agreement: &Agreement, position: LinkPosition) -> History {
+        let grants = history::in_force(&agreement.rights, self.parts.clock.now_ns());
+        let peer = &agreement.peer.node;
+        self.parts.table.remember(peer, |progress| {
+            history::note(&mut progress.versions, grants, position.sequence.get(), progress.acknowledged);
+            History::new(&progress.versions, peer)
         })
     }
 
@@ -259,6 +273,7 @@ impl Sending {
     fn look_again(&mut self) -> Result<(), Ended> {
         let peer_epochs = std::mem::take(&mut self.agreement.peer_epochs);
         self.agreement = Agreement { peer_epochs, ..self.outbox.agreement()? };
+        self.history = self.outbox.note(&self.agreement, self.position);
         Ok(())
     }
 
@@ -315,10 +330,9 @@ impl Sending {
         }
         for record in chunk.records.iter() {
             let chain = chain_after(&self.position.chain, record);
-            let goes =
-                self.agreement.judge(record, self.outbox.parts.clock.now_ns()).map_err(|error| cannot_read(&error))?;
+            let goes = self.goes(record).await.map_err(|error| cannot_read(&error))?;
             self.position = LinkPosition { sequence: record.sequence, chain, ..self.position };
-            if goes.is_ok() {
+            if goes {
                 let event = self.agreement.message(record).map_err(|error| cannot_read(&error))?;
                 self.events_bytes += event.encoded_len();
                 self.events.push(event);
@@ -331,6 +345,21 @@ impl Sending {
         debug_assert!(self.position.sequence <= chunk.through, "the log returned records beyond the chunk's end");
         let at_end = self.follower.tail() <= self.follower.cursor();
         if at_end && !self.events.is_empty() { self.flush().await } else { Ok(()) }
+    }
+
+    /// Whether an event goes to the peer: by the agreement, or behind an original that went by an earlier one.
+    async fn goes(&self, record: &Record) -> Result<bool, LogError> {
+        let now_ns = self.outbox.parts.clock.now_ns();
+        match self.agreement.judge(record, now_ns)? {
+            Ok(()) => Ok(true),
+            Err(Withheld::NotGranted | Withheld::BeforeStart | Withheld::NotInAudience) => {
+                let log = &*self.outbox.parts.log;
+                self.history.sent_original_of(&self.agreement, log, record, now_ns).await
+            }
+            Err(Withheld::ComesFromThere | Withheld::PassedThere | Withheld::TooManyHops | Withheld::NoTransit) => {
+                Ok(false)
+            }
+        }
     }
 
     /// Sends what is gathered, or the sign of life that nothing is.
@@ -361,17 +390,3 @@ impl Sending {
 
 /// A grant that begins or ends later than this is looked at again then: timers hold no longer times.
 const LOOK_AGAIN_MAX_NS: u64 = 3_600_000_000_000;
-
-pub(super) fn cannot_read(error: &LogError) -> Ended {
-    tracing::error!(%error, "the log cannot be read for a peer");
-    match error {
-        LogError::BeforeFirst { first, .. } => Ended::Here(
-            ReplicationEndReason::Lapsed,
-            format!("what follows is no longer retained; the first event that is has sequence {first}"),
-        ),
-        LogError::Damaged(_) | LogError::Storage(_) => Ended::Here(
-            ReplicationEndReason::Storage,
-            "the log cannot be read; the node's operator has to act".to_owned(),
-        ),
-    }
-}

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::position::LinkPosition;
+use super::{history::Version, position::LinkPosition};
 use crate::{
     domain::SpiffeId,
     storage::{StorageError, durable},
@@ -23,13 +23,16 @@ pub const FILE_NAME: &str = "peers.json";
 pub const QUARANTINE_MAX: usize = 64;
 
 /// What is remembered of one peer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerProgress {
     /// How far we have taken from it.
     pub received: Option<LinkPosition>,
     /// How far it has acknowledged ours.
     pub acknowledged: Option<LinkPosition>,
+    /// The versions of the agreement with it, oldest first.
+    #[serde(default)]
+    pub versions: Vec<Version>,
     /// An operator has paused the link.
     pub paused: bool,
     /// Its events that we did not take, oldest first.

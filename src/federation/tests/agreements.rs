@@ -188,3 +188,32 @@ async fn what_was_accepted_before_the_agreement_begins_stays() {
     let _stream = b.take_from(&a);
     assert_eq!(said(&b.holds(1).await), sent(&[discharged('a', 2)]));
 }
+
+#[tokio::test]
+async fn a_retraction_follows_what_went_under_an_agreement_that_has_ended_since() {
+    let (a, b) = pair(ALL);
+    let went: Vec<Event> = (0..3).map(|n| discharged('a', n)).collect();
+    a.publish(&went).await;
+    let stream = b.take_from(&a);
+    b.holds(3).await;
+    a.acknowledged_by(&b.node, 3).await;
+    a.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    let stays = discharged('a', 9);
+    let correction = went[0].corrected(|event| event.utc_offset_minutes = Some(60));
+    a.publish(&[stays.clone(), stays.retracted(), correction.clone(), correction.retracted()]).await;
+    a.acknowledged_by(&b.node, 7).await;
+    let mut expected = went.clone();
+    expected.extend([correction.clone(), correction.retracted()]);
+    assert_eq!(said(&b.records().await), sent(&expected), "what never went is not taken back there either");
+
+    // Over a new stream too, whose source has been away.
+    stream.end().await;
+    a.publish(&[went[1].retracted(), discharged('a', 10)]).await;
+    let _stream = b.take_from(&a);
+    a.acknowledged_by(&b.node, 9).await;
+    expected.push(went[1].retracted());
+    assert_eq!(said(&b.records().await), sent(&expected));
+    let versions = a.federation.table().progress(&b.node).versions;
+    let stretches: Vec<_> = versions.iter().map(|version| (version.after, version.through)).collect();
+    assert_eq!(stretches, [(0, Some(3)), (3, None)]);
+}

@@ -1,0 +1,144 @@
+//! What the agreement with a peer was: a revision follows its original under whichever version of the agreement that went, so that nobody
+//! keeps a statement that its publisher has taken back. It never widens anything: only revisions are looked at, and only behind what was sent.
+
+use serde::{Deserialize, Serialize};
+
+use super::{agreement::Agreement, position::LinkPosition};
+use crate::{
+    domain::{Filter, HeaderRef, SpiffeId, filter::FilterSpec},
+    identity::{Action, Rights, policy::Grant},
+    log::{EventLog, LogError, Record},
+};
+
+/// At most so many versions are remembered of one peer; of more, the oldest are forgotten, and said so.
+const VERSIONS_MAX: usize = 32;
+/// A chain of revisions is followed back so far.
+const CHAIN_MAX: usize = 64;
+
+/// One version of an agreement, and the stretch of the log that it decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// It decided what follows this sequence.
+    pub after: u64,
+    /// Up to and including this one; none: it is in force.
+    pub through: Option<u64>,
+    /// The grants, each as far as it decides.
+    pub grants: Vec<VersionGrant>,
+}
+
+/// What one grant of a version let through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionGrant {
+    /// About which events.
+    pub filters: Vec<FilterSpec>,
+    /// Whatever their audience.
+    pub private: bool,
+    /// Events accepted before were hidden; nanoseconds since 1970.
+    pub hidden_before_ns: Option<i64>,
+}
+
+/// The version that some rights make now.
+#[must_use]
+pub fn in_force(rights: &Rights, now_ns: i64) -> Vec<VersionGrant> {
+    let forwards =
+        |grant: &&std::sync::Arc<Grant>| grant.actions.contains(&Action::Forward) && grant.is_in_force(now_ns);
+    let version = |grant: &std::sync::Arc<Grant>| VersionGrant {
+        filters: grant.filters.clone(),
+        private: grant.private,
+        hidden_before_ns: grant.start_time_ns.filter(|_| grant.history_from_start),
+    };
+    rights.grants.iter().filter(forwards).map(version).collect()
+}
+
+/// Notes that these grants decide from a place on.
+pub fn note(versions: &mut Vec<Version>, grants: Vec<VersionGrant>, from: u64, acknowledged: Option<LinkPosition>) {
+    if let Some(last) = versions.last_mut() {
+        if last.grants == grants {
+            last.after = last.after.min(from);
+            return;
+        }
+        // A link that begins anew from further back was further on before.
+        last.through = Some(acknowledged.map_or(from, |at| at.sequence.get().max(from)));
+    }
+    versions.push(Version { after: from, through: None, grants });
+    if VERSIONS_MAX < versions.len() {
+        tracing::warn!(
+            "the oldest version of an agreement is forgotten: later revisions of what went by it follow the present one"
+        );
+        versions.remove(0);
+    }
+}
+
+/// Versions of an agreement, ready to be asked.
+#[derive(Debug, Default)]
+pub struct History(Vec<(Version, Rights)>);
+
+impl History {
+    /// Compiles what is remembered.
+    #[must_use]
+    pub fn new(versions: &[Version], peer: &SpiffeId) -> Self {
+        Self(versions.iter().map(|version| (version.clone(), rights(version, peer))).collect())
+    }
+
+    /// Whether a revision has an original that went to the peer, or that would go by the agreement at its place.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn sent_original_of(
+        &self,
+        agreement: &Agreement,
+        log: &dyn EventLog,
+        record: &Record,
+        now_ns: i64,
+    ) -> Result<bool, LogError> {
+        let mut revision = record.clone();
+        for _ in 0..CHAIN_MAX {
+            let Some(original) = original_of(log, &revision).await? else { return Ok(false) };
+            let place = original.sequence.get();
+            let decided = self
+                .0
+                .iter()
+                .filter(|(version, _)| version.after < place && version.through.is_none_or(|through| place <= through));
+            for (_, rights) in decided {
+                if agreement.grants(rights, &original, now_ns)?.is_none() {
+                    return Ok(true);
+                }
+            }
+            revision = original;
+        }
+        Ok(false)
+    }
+}
+
+/// The event that a record revises, where it is a revision of an event that stands in the log.
+async fn original_of(log: &dyn EventLog, record: &Record) -> Result<Option<Record>, LogError> {
+    let header = HeaderRef::parse(&record.header)
+        .map_err(|fault| LogError::Damaged(format!("event at sequence {}: {fault}", record.sequence)))?;
+    let publisher = SpiffeId::parse(header.publisher()).ok();
+    match (publisher, header.revises()) {
+        (Some(publisher), Some(revises)) => log.find(publisher, revises.event_id).await,
+        (None, _) | (_, None) => Ok(None),
+    }
+}
+
+fn rights(version: &Version, peer: &SpiffeId) -> Rights {
+    let grant = |grant: &VersionGrant| {
+        // A filter that this program can no longer read lets nothing through.
+        let compiled = grant.filters.iter().filter_map(|spec| Filter::compile(spec, true).ok()).collect();
+        std::sync::Arc::new(Grant {
+            id: "earlier agreement".to_owned(),
+            who: Vec::new(),
+            actions: vec![Action::Forward],
+            filters: grant.filters.clone(),
+            compiled,
+            start_time_ns: grant.hidden_before_ns,
+            expires_time_ns: None,
+            history_from_start: grant.hidden_before_ns.is_some(),
+            private: grant.private,
+        })
+    };
+    let grants = version.grants.iter().map(grant).collect();
+    Rights { generation: 0, who: peer.clone(), former_names: std::sync::Arc::new([]), grants }
+}
