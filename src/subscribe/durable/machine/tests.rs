@@ -136,6 +136,11 @@ impl Run {
                 }
             } else {
                 self.machine.examined_through(Sequence(place));
+                // What does not match is forgotten when the reader passes it, and not before: its filter may come back.
+                let known = &mut self.model.events[place as usize];
+                if known.held.is_none() && known.letter.is_none() && !known.acknowledged {
+                    *known = Known::default();
+                }
             }
         }
     }
@@ -271,9 +276,6 @@ impl Run {
             } else {
                 known.not_before_ns = self.now_ns + 5 * SECOND;
             }
-        } else if known.letter.is_none() && !self.log[place].0[self.filter] {
-            // It was on its way when the filter was replaced, and does not match the new one.
-            *known = Known::default();
         }
     }
 
@@ -375,12 +377,8 @@ impl Run {
         let (cursor, letters, model) = self.durable.clone();
         self.model = model;
         self.model.base = self.model.base.min(cursor.low_water.get());
-        for (place, known) in self.model.events.iter_mut().enumerate() {
+        for known in &mut self.model.events {
             known.held = None;
-            // What the filter in force does not match is not remembered, unless it is a dead letter.
-            if known.letter.is_none() && !known.acknowledged && !self.log[place].0[self.filter] {
-                *known = Known::default();
-            }
         }
         self.machine = Machine::restore(self.settings.clone(), cursor, letters);
         self.machine.set_paused(self.paused);
@@ -426,12 +424,6 @@ impl Run {
             }
         }
         self.model.base = self.machine.low_water().get();
-        for (place, known) in self.model.events.iter_mut().enumerate() {
-            let waits = known.held.is_none() && known.letter.is_none() && !known.acknowledged;
-            if waits && !self.log[place].0[self.filter] {
-                *known = Known::default();
-            }
-        }
         self.sync();
         // Stored with the definition: what is durable knows the new filter too.
         self.durable = (self.machine.cursor(), self.machine.letters().clone(), self.model.clone());
