@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod events;
 mod harness;
+mod live;
 mod matrix;
 mod node;
 mod peers;
