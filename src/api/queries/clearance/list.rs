@@ -144,7 +144,8 @@ impl Queries {
             accepted_time_ns: record.accepted_time_ns,
             origin_node: record.origin.as_ref().map_or(&self.parts.node, |origin| &origin.node).as_str(),
             caller: question.rights.who.as_str(),
-            bindings: &*self.parts.associations,
+            // What she asks must not tell her of bindings that she may not see herself.
+            bindings: &question.rights.askable(&*self.parts.associations, question.now_ns),
         };
         Ok(question.filters.iter().any(|filter| filter.matches(&header, &context)))
     }
