@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 pub mod backoff;
 pub mod backup;
+pub mod bench;
 pub mod clearance;
 pub mod config;
 pub mod connect;
@@ -82,6 +83,8 @@ pub enum Command {
     Restore(restore::RestoreArguments),
     /// Run a whole exchange on this machine: two nodes, a terminal, customs, and a voyage.
     Demo(demo::DemoArguments),
+    /// Measure a node on this machine, beside the limits of the same machine.
+    Bench(bench::BenchArguments),
     /// Print a script that completes commands in a shell.
     Completions(shell::CompletionsArguments),
     /// Print the manual, or write its pages.
@@ -114,6 +117,7 @@ impl Cli {
             Command::Backup(arguments) => block_on(backup::run(&arguments)),
             Command::Restore(arguments) => restore::run(&arguments, &mut io::stdout().lock()),
             Command::Demo(arguments) => block_on(demo::run(&arguments)),
+            Command::Bench(arguments) => block_on(bench::run(&arguments)),
             Command::Completions(arguments) => shell::run_completions(&arguments, &mut io::stdout().lock()),
             Command::Man(arguments) => shell::run_man(&arguments, &mut io::stdout().lock()),
             Command::Doctor(arguments) => block_on(doctor::run(&arguments)),

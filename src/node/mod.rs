@@ -7,6 +7,8 @@ mod services;
 mod start;
 mod stop;
 
+pub use start::transport;
+
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use start::log_options;

@@ -201,6 +201,19 @@ async fn compose(
     }
 }
 
+/// HTTP/2 as a node speaks it, without any service.
+#[must_use]
+pub fn transport(config: &ApiConfig) -> Server {
+    Server::builder()
+        .max_concurrent_streams(config.streams_per_connection_max)
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+}
+
 fn serve_participants(
     config: &ApiConfig,
     identity: &Identity,
@@ -212,14 +225,7 @@ fn serve_participants(
     let draining = rules.draining.clone();
     let authorize =
         AuthorizeLayer::new(identity.access().clone(), identity.peers(), identity.audit().clone(), rules.clock.clone());
-    let server = Server::builder()
-        .max_concurrent_streams(config.streams_per_connection_max)
-        .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+    let server = transport(config)
         // The first layer is the outermost: refusals are counted too.
         .layer(CallsLayer::new(rules))
         .layer(authorize)

@@ -28,8 +28,8 @@ use crate::{
 mod commands;
 mod gate;
 mod neighbour;
-mod scenario;
-mod setup;
+pub(super) mod scenario;
+pub(super) mod setup;
 mod stage;
 
 /// `tradelane demo`

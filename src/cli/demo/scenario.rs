@@ -212,7 +212,9 @@ impl Story {
     }
 }
 
-fn subject(kind: IdentifierKind, value: &str, issuer: &str) -> Subject {
+/// A subject without a role.
+#[must_use]
+pub fn subject(kind: IdentifierKind, value: &str, issuer: &str) -> Subject {
     Subject { kind: kind.into(), value: value.to_owned(), issuer: issuer.to_owned(), ..Subject::default() }
 }
 
@@ -230,7 +232,9 @@ fn bill() -> Subject {
     subject(IdentifierKind::BillOfLading, BILL, CARRIER_CODE)
 }
 
-fn place(role: PlaceRole) -> Place {
+/// A place with nothing but its role.
+#[must_use]
+pub fn place(role: PlaceRole) -> Place {
     Place { role: role.into(), ..Place::default() }
 }
 

@@ -161,21 +161,21 @@ impl Setup {
 }
 
 /// Makes authorities and certificates below a folder.
-pub(super) struct Pki {
-    pub(super) root: PathBuf,
-    pub(super) now_ns: i64,
+pub(in crate::cli) struct Pki {
+    pub(in crate::cli) root: PathBuf,
+    pub(in crate::cli) now_ns: i64,
 }
 
 /// A node's certificate and who vouches for it.
 #[derive(Debug, Clone)]
-pub(super) struct NodeFiles {
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
-    pub(super) authority: PathBuf,
+pub(in crate::cli) struct NodeFiles {
+    pub(in crate::cli) certificate: PathBuf,
+    pub(in crate::cli) key: PathBuf,
+    pub(in crate::cli) authority: PathBuf,
 }
 
 impl Pki {
-    pub(super) fn node(&self, id: &str) -> Result<NodeFiles, Failure> {
+    pub(in crate::cli) fn node(&self, id: &str) -> Result<NodeFiles, Failure> {
         let id = known(id);
         let mut domain = self.domain(&id)?;
         let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -184,7 +184,12 @@ impl Pki {
         Ok(NodeFiles { certificate: issued.certificate_file, key: issued.key_file, authority: domain.bundle_file() })
     }
 
-    pub(super) fn member(&self, name: &'static str, id: &str, profile_file: PathBuf) -> Result<Member, Failure> {
+    pub(in crate::cli) fn member(
+        &self,
+        name: &'static str,
+        id: &str,
+        profile_file: PathBuf,
+    ) -> Result<Member, Failure> {
         let id = known(id);
         let mut domain = self.domain(&id)?;
         let issued =
@@ -204,7 +209,8 @@ impl Pki {
     }
 }
 
-fn known(id: &str) -> SpiffeId {
+/// A name that is written in this program.
+pub(in crate::cli) fn known(id: &str) -> SpiffeId {
     SpiffeId::parse(id).expect("the demonstration's names are well formed")
 }
 
@@ -223,7 +229,7 @@ pub(super) fn homes() -> Vec<String> {
 }
 
 /// The trust file: recognising an administration is one table. `pki` is where the authorities are, from the file's folder.
-pub(super) fn trust(domains: &[&str], pki: &str) -> String {
+pub(in crate::cli) fn trust(domains: &[&str], pki: &str) -> String {
     let tables = domains.iter().map(|domain| {
         format!(
             "[[domain]]\nname = \"{domain}\"\nbundle_file = \"{pki}/{domain}/ca.pem\"\ncrl_files = [\"{pki}/{domain}/crl.pem\"]\n"
@@ -234,7 +240,7 @@ pub(super) fn trust(domains: &[&str], pki: &str) -> String {
 }
 
 /// A node's settings.
-pub(super) fn configuration(node: &NodeFiles) -> String {
+pub(in crate::cli) fn configuration(node: &NodeFiles) -> String {
     format!(
         "# The node of the demonstration; `tradelane config show --config` names every other setting.\n[node]\ndata_dir = \"data\"\n\n\
          [listen]\naddress = \"127.0.0.1:0\"\noperations_address = \"127.0.0.1:0\"\n\n[identity]\ncertificate_file = {}\n\
@@ -245,7 +251,7 @@ pub(super) fn configuration(node: &NodeFiles) -> String {
 }
 
 /// A client profile of a participant for a node.
-pub(super) fn profile(member: &Member, ca_file: &Path, address: &NodeAddress, node: &str) -> String {
+pub(in crate::cli) fn profile(member: &Member, ca_file: &Path, address: &NodeAddress, node: &str) -> String {
     format!(
         "# Client settings for --profile, or TRADELANE_PROFILE.\naddress = \"{address}\"\ncert = {}\nkey = {}\nca = {}\nserver_id = \
          \"{node}\"\n",

@@ -23,6 +23,12 @@ pub fn check(value: &str) -> Result<(), IdentifierFault> {
     expect_check_digit(value, digits::iso_6346(&value[..10]))
 }
 
+/// The number of a container: owner code, category and serial number (ten characters), then their check digit.
+#[must_use]
+pub fn numbered(first_ten: &str) -> String {
+    format!("{first_ten}{}", digits::iso_6346(first_ten))
+}
+
 /// Whether a text is a size and type code of ISO 6346:2022, clause 4: four letters or digits, such as 45G1.
 #[must_use]
 pub fn is_size_type(text: &str) -> bool {
