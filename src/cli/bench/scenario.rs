@@ -156,6 +156,9 @@ impl Scene {
             places,
             parties: vec![
                 party(PartyRole::Carrier, format!("spiffe://line-{0:02}.example/line/l{0:02}", self.consignment % 20)),
+                party(PartyRole::Declarant, format!("spiffe://broker-{:03}.example/desk/1", self.consignment % 300)),
+                party(PartyRole::Forwarder, format!("spiffe://forwarder-{:03}.example/desk/1", self.consignment % 150)),
+                party(PartyRole::Shipper, format!("spiffe://exporter-{:03}.example/desk/1", self.consignment % 900)),
                 party(PartyRole::Consignee, format!("spiffe://importer-{:03}.example/desk/1", self.consignment % 700)),
             ],
             commodity_codes: vec![commodity.to_owned()],
