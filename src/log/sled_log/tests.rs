@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod chain;
+mod damage;
 mod guards;
 mod promises;
 mod settings;

@@ -1,0 +1,171 @@
+//! A matrix of damage: bytes flipped and files cut off at random places of everything that a log keeps, after a stop in order and after a
+//! kill. Whatever is damaged, the start refuses, or a read reports it, or everything acknowledged is there as it was.
+
+use std::{collections::BTreeMap, fs, io::Write, path::Path};
+
+use super::*;
+use crate::storage::StorageError;
+
+/// Past the capture of output, like the other tests that draw a seed.
+macro_rules! say {
+    ($($said:tt)*) => {
+        writeln!(std::io::stderr(), $($said)*).unwrap()
+    };
+}
+
+/// Every file of a data directory.
+type Image = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Both halves of the journal are in use, and most events are in sled.
+const EVENTS: u64 = 16_000;
+/// Damages of each file of each image.
+const DAMAGES_DEFAULT: u64 = 5;
+
+fn image_of(directory: &Path) -> Image {
+    let mut image = Image::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = fs::read(&path).unwrap();
+                image.insert(path.strip_prefix(directory).unwrap().to_owned(), bytes);
+            }
+        }
+    }
+    image
+}
+
+/// What the files hold once the owner of sled has come to rest, while the log is still open: as after a kill.
+async fn image_of_killed(directory: &Path) -> Image {
+    let mut before = image_of(directory);
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = image_of(directory);
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+}
+
+async fn images() -> [(&'static str, Image); 2] {
+    let case = Case::new();
+    let data_dir = case.options().data_dir;
+    let opened = case.open().unwrap();
+    append(&opened, 0..EVENTS / 2).await;
+    close(opened).await;
+    let opened = case.open().unwrap();
+    append(&opened, EVENTS / 2..EVENTS).await;
+    let killed = image_of_killed(&data_dir).await;
+    close(opened).await;
+    [("after a kill", killed), ("after a stop in order", image_of(&data_dir))]
+}
+
+/// A data directory with these files.
+fn laid_out(image: &Image) -> Case {
+    let case = Case::new();
+    for (path, bytes) in image {
+        let to = case.options().data_dir.join(path);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, bytes).unwrap();
+    }
+    case
+}
+
+/// Alters one byte, or cuts the file off, and says so.
+fn damage(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> String {
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    // The head, the end of what was written, and anywhere.
+    let at = match random.u32(0..3) {
+        0 => random.usize(..used.min(4096)),
+        1 => random.usize(used.saturating_sub(3_000)..used),
+        _ => random.usize(..used),
+    };
+    if random.u32(0..3) == 0 {
+        bytes.truncate(at);
+        format!("cut off at {at} of {used}")
+    } else {
+        let bit = 1 << random.u32(0..8);
+        bytes[at] ^= bit;
+        format!("bit {bit:#x} of byte {at} of {used} flipped")
+    }
+}
+
+/// Reads everything and publishes known events again: what is wrong is reported, and what is given out is right.
+async fn outcome(case: &Case, told: &str) -> &'static str {
+    let fatal = FatalHook::call(|_| {});
+    let options = LogOptions { fatal, ..case.options() };
+    let opened = match open(&options, Arc::new(SystemClock), |a, b| a == b) {
+        Ok(opened) => opened,
+        Err(error) => {
+            assert!(!error.is_configuration(), "the operator is blamed for damage: {error}; {told}");
+            let damaged = matches!(error, OpenError::Storage(StorageError::Damaged(_) | StorageError::Io { .. }));
+            assert!(damaged, "refused without its reason: {error:?}; {told}");
+            return "refused";
+        }
+    };
+    let said = read_all(&opened, told).await;
+    let admin = Arc::clone(&opened.admin);
+    drop(opened);
+    admin.close(Instant::now() + Duration::from_secs(5)).await;
+    said
+}
+
+async fn read_all(opened: &OpenedLog, told: &str) -> &'static str {
+    let (mut after, mut number) = (Sequence::ZERO, 0);
+    loop {
+        match opened.log.read(after, 1024 * 1024, None).await {
+            Err(_) => return "reported",
+            Ok(None) => break,
+            Ok(Some(chunk)) => {
+                for record in chunk.records.iter() {
+                    assert_eq!(record.sequence, Sequence(number + 1), "a gap was given out; {told}");
+                    assert_eq!(record.signed, event(number).signed, "event {number} was given out otherwise; {told}");
+                    number += 1;
+                }
+                after = chunk.through;
+            }
+        }
+    }
+    assert_eq!(number, EVENTS, "acknowledged events are missing, and nothing said so; {told}");
+    for known in [0, EVENTS / 3, EVENTS - 1] {
+        let again = opened.log.append(batch(AppendMode::AllOrNothing, vec![event(known)]));
+        match tokio::time::timeout(Duration::from_secs(30), again).await.expect("an answer") {
+            Err(_) => return "reported",
+            Ok(verdicts) => {
+                let first =
+                    matches!(verdicts[0], Verdict::Stored(at) if at.duplicate && at.sequence.get() == known + 1);
+                assert!(first, "event {known} was stored again: {verdicts:?}; {told}");
+            }
+        }
+    }
+    "harmless"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_anywhere_is_reported_or_harmless_and_never_served() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a whole number"));
+    let seed = number("TRADELANE_DAMAGE_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let damages = number("TRADELANE_DAMAGE_ROUNDS").unwrap_or(DAMAGES_DEFAULT);
+    say!("to run it again: TRADELANE_DAMAGE_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut tally: BTreeMap<(&str, String, &str), u32> = BTreeMap::new();
+    for (when, image) in images().await {
+        assert_eq!(outcome(&laid_out(&image), when).await, "harmless", "{when}, nothing is damaged");
+        let targets = image.keys().filter(|path| !image[*path].is_empty());
+        for target in targets.flat_map(|target| vec![target; damages as usize]) {
+            let mut damaged = image.clone();
+            let what = damage(&mut random, damaged.get_mut(target).unwrap());
+            let name = target.display().to_string();
+            let told = format!("TRADELANE_DAMAGE_SEED={seed}: {when}: {name} {what}");
+            let said = outcome(&laid_out(&damaged), &told).await;
+            let kind = name.split_inclusive("snap.").next().unwrap_or_default().to_owned();
+            *tally.entry((when, kind, said)).or_default() += 1;
+        }
+    }
+    say!("{tally:?}");
+    assert!(tally.keys().any(|(_, name, said)| name == "sled/db" && *said != "harmless"), "nothing was noticed");
+}
