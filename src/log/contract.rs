@@ -56,10 +56,13 @@ pub enum AppendMode {
     Each,
 }
 
+/// A batch holds at most so many events.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+
 /// Events to append as one: they become durable together or not at all, in this order, with consecutive places among themselves.
 #[derive(Debug, Clone)]
 pub struct AppendBatch {
-    /// 1 to 1,000 events.
+    /// 1 to [`BATCH_EVENTS_MAX`] events.
     pub events: Vec<NewEvent>,
     /// What one refusal means for the others.
     pub mode: AppendMode,

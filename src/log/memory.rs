@@ -10,8 +10,8 @@ use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::watch;
 
 use super::contract::{
-    AppendBatch, AppendError, AppendMode, Appended, CHAIN_START, ChainHash, Chunk, EpochFacts, EventLog, LogError,
-    Record, Verdict,
+    AppendBatch, AppendError, AppendMode, Appended, BATCH_EVENTS_MAX, CHAIN_START, ChainHash, Chunk, EpochFacts,
+    EventLog, LogError, Record, Verdict,
 };
 use crate::{
     clock::Clock,
@@ -19,9 +19,14 @@ use crate::{
 };
 
 mod admit;
+#[cfg(test)]
+mod terms;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use terms::MemoryTerms;
 
 /// So many sequences share one block, which terms rule out as a whole: as small as tests need to see blocks skipped.
 const BLOCK_SEQUENCES: u64 = 4;
@@ -209,6 +214,10 @@ impl EventLog for MemoryLog {
         state.append_calls += 1;
         if let Some(failing) = &state.failing {
             return ready(Err(failing.clone())).boxed();
+        }
+        if batch.events.len() > BATCH_EVENTS_MAX {
+            let bytes = batch.events.iter().map(|event| event.header.len() + event.signed.len()).sum();
+            return ready(Err(AppendError::BatchTooLarge { bytes, bytes_max: 0 })).boxed();
         }
         let now_ns = self.clock.now_ns().max(state.accepted_time_ns);
         let verdicts = match admit::admit(&mut state, batch, self.content_equal, now_ns) {

@@ -4,6 +4,8 @@
 pub mod acknowledged;
 pub mod admin;
 pub mod contract;
+#[cfg(test)]
+mod contract_suite;
 pub mod follow;
 pub mod memory;
 pub mod sled_log;

@@ -22,7 +22,7 @@ use crate::{
     identity::policy::{Policy, Successors, file},
     log::{
         MemoryLog,
-        contract::{AppendBatch, AppendMode, NewEvent},
+        contract::{AppendBatch, AppendMode, BATCH_EVENTS_MAX, NewEvent},
     },
 };
 
@@ -115,7 +115,10 @@ impl Room {
     }
 
     async fn append(&self, events: Vec<NewEvent>) {
-        self.log.append(AppendBatch { events, mode: AppendMode::AllOrNothing }).await.expect("the log takes it");
+        for batch in events.chunks(BATCH_EVENTS_MAX) {
+            let batch = AppendBatch { events: batch.to_vec(), mode: AppendMode::AllOrNothing };
+            self.log.append(batch).await.expect("the log takes it");
+        }
     }
 
     async fn open(&self, start: Start) -> SessionStream {

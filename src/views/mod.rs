@@ -6,8 +6,6 @@ pub mod clearance;
 pub mod decoded;
 pub mod finder;
 pub mod fold_order;
-#[cfg(test)]
-pub(crate) mod memory_terms;
 pub mod page_token;
 pub mod plan;
 pub mod port_call;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::{Associations, AssociationsView, Finder, Runner, SearchView, ViewHandle, memory_terms::MemoryTerms};
+use super::{Associations, AssociationsView, Finder, Runner, SearchView, ViewHandle};
 use crate::{
     clock::TestClock,
     domain::{EventId, RoutingHeader, Sequence, SpiffeId},
@@ -14,7 +14,11 @@ use crate::{
         Rights,
         policy::{Policy, Successors, file},
     },
-    log::{AppendBatch, AppendMode, EventLog, NewEvent, Verdict, contract::TermIndex, memory::MemoryLog},
+    log::{
+        AppendBatch, AppendMode, EventLog, NewEvent, Verdict,
+        contract::TermIndex,
+        memory::{MemoryLog, MemoryTerms},
+    },
     wire::{self, proto},
 };
 

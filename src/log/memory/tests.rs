@@ -1,16 +1,14 @@
 //! What the suite over every log doesn't look at: the levers that only the log in memory has, and the fates that tests rely on.
 
-use std::time::Duration;
-
 use super::*;
 use crate::{
     clock::TestClock,
     domain::{
         RoutingHeader,
-        header::{AudienceTerm, PlaceTerm, RevisionTerm},
+        header::{AudienceTerm, PlaceTerm},
         term::TermKind,
     },
-    log::contract::{NewEvent, Refusal},
+    log::contract::NewEvent,
 };
 
 fn same_but_for_stamp(a: &[u8], b: &[u8]) -> bool {
@@ -69,11 +67,6 @@ fn event(number: u8) -> NewEvent {
     event_of(&header(number), &format!("content {number}"))
 }
 
-fn revision(number: u8, of: u8, retract: bool) -> NewEvent {
-    let revises = Some(RevisionTerm { retract, event_id: id(of) });
-    event_of(&RoutingHeader { revises, ..header(number) }, &format!("content {number}"))
-}
-
 fn batch(mode: AppendMode, events: Vec<NewEvent>) -> AppendBatch {
     AppendBatch { events, mode }
 }
@@ -83,46 +76,6 @@ fn places(verdicts: &[Verdict]) -> Vec<Option<(u64, bool)>> {
         .iter()
         .map(|verdict| stored(verdict).map(|appended| (appended.sequence.get(), appended.duplicate)))
         .collect()
-}
-
-#[tokio::test]
-async fn an_identity_is_stored_once_and_content_decides_over_bytes() {
-    let log = log();
-    let stored = log.append(batch(AppendMode::Each, vec![event(1), event(1)])).await.expect("taken");
-    assert_eq!(places(&stored), [Some((1, false)), Some((1, true))]);
-    let again = event_of(&header(1), "content 1|stamped anew");
-    let other = event_of(&header(1), "other content");
-    let verdicts = log.append(batch(AppendMode::Each, vec![again, other, event(2)])).await.expect("taken");
-    assert_eq!(places(&verdicts), [Some((1, true)), None, Some((2, false))]);
-    assert_eq!(verdicts[1], Verdict::Refused(Refusal::EventIdConflict { first: Sequence(1) }));
-}
-
-#[tokio::test]
-async fn one_refusal_withholds_the_whole_batch() {
-    let log = log();
-    let verdicts =
-        log.append(batch(AppendMode::AllOrNothing, vec![event(1), revision(2, 9, false)])).await.expect("taken");
-    assert_eq!(verdicts, [Verdict::Withheld, Verdict::Refused(Refusal::RevisedEventUnknown)]);
-    assert_eq!(*log.tail().borrow(), Sequence::ZERO);
-    let verdicts = log.append(batch(AppendMode::AllOrNothing, vec![event(1)])).await.expect("taken");
-    assert_eq!(places(&verdicts), [Some((1, false))], "nothing of the refused batch was left behind");
-}
-
-#[tokio::test]
-async fn a_revision_takes_over_its_chains_terms_and_only_the_head_is_revised() {
-    let log = log();
-    let original = RoutingHeader { audience: AudienceTerm::Private, ..header(1) };
-    let events = vec![event_of(&original, "content 1"), revision(2, 1, false), revision(3, 1, false)];
-    let verdicts = log.append(batch(AppendMode::Each, events)).await.expect("taken");
-    assert_eq!(verdicts[2], Verdict::Refused(Refusal::RevisionConflict { head: id(2) }));
-    let record = log.find(publisher(), id(2)).await.expect("readable").expect("stored");
-    let united = HeaderRef::parse(&record.header).and_then(|header| header.to_header()).expect("a header");
-    assert_eq!(united.audience, AudienceTerm::Private, "a revision is visible to whom its original was");
-    assert!(united.places.iter().any(|place| place.un_locode == "PKK01"), "{united:?}");
-    assert_eq!(log.revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(2)]));
-
-    let verdicts = log.append(batch(AppendMode::Each, vec![revision(4, 2, true), revision(5, 4, false)])).await;
-    assert_eq!(verdicts.expect("taken")[1], Verdict::Refused(Refusal::AlreadyRetracted { by: id(4) }));
 }
 
 #[tokio::test]
@@ -167,27 +120,4 @@ async fn history_can_be_dropped_and_sequences_can_have_holes() {
     assert!(log.find(publisher(), id(1)).await.expect("readable").is_none());
     let verdicts = log.append(batch(AppendMode::Each, vec![event(1)])).await.expect("taken");
     assert_eq!(places(&verdicts), [Some((1, true))], "an identity is known beyond retention");
-}
-
-#[tokio::test]
-async fn accepted_times_never_run_backwards() {
-    let clock = Arc::new(TestClock::at_ns(1_000));
-    let log = MemoryLog::new(Arc::clone(&clock), same_but_for_stamp);
-    log.append(batch(AppendMode::Each, vec![event(1)])).await.expect("taken");
-    clock.advance_ns(-500);
-    log.append(batch(AppendMode::Each, vec![event(2)])).await.expect("taken");
-    clock.advance_ns(2_000);
-    log.append(batch(AppendMode::Each, vec![event(3)])).await.expect("taken");
-    assert_eq!(log.first_accepted_since(1_000).await, Ok(Sequence(1)));
-    assert_eq!(log.first_accepted_since(1_001).await, Ok(Sequence(3)));
-    assert_eq!(log.first_accepted_since(9_999).await, Ok(Sequence(4)));
-}
-
-#[tokio::test]
-async fn waiting_for_the_tail_ends_when_it_moves() {
-    let log = Arc::new(log());
-    let mut tail = log.tail();
-    log.append(batch(AppendMode::Each, vec![event(1)])).await.expect("taken");
-    let moved = tokio::time::timeout(Duration::from_secs(10), tail.wait_for(|tail| *tail >= Sequence(1))).await;
-    assert!(moved.is_ok());
 }

@@ -22,12 +22,11 @@ use crate::{
         filter::TermPlan,
         header::{identity_term, revises_term},
     },
-    log::contract::{AppendBatch, AppendError, ChainHash, Chunk, EpochFacts, EventLog, LogError, Record, Verdict},
+    log::contract::{
+        AppendBatch, AppendError, BATCH_EVENTS_MAX, ChainHash, Chunk, EpochFacts, EventLog, LogError, Record, Verdict,
+    },
     storage::{StorageError, runs::RunFamily},
 };
-
-/// A batch holds at most so many events, as the contract says.
-const BATCH_EVENTS_MAX: usize = 1000;
 
 /// Why the commit thread's queue takes nothing.
 pub(super) enum QueueRefusal {

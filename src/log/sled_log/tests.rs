@@ -146,47 +146,6 @@ async fn events_outlive_clean_stops_and_kills_whatever_is_where() {
 }
 
 #[tokio::test]
-async fn a_batch_is_all_or_nothing_and_a_conflict_names_the_first() {
-    let case = Case::new();
-    let opened = case.open().unwrap();
-    append(&opened, 0..3).await;
-    let other = NewEvent { signed: b"other".to_vec().into(), ..event(1) };
-    let refused = Verdict::Refused(Refusal::EventIdConflict { first: Sequence(2) });
-    let events = vec![event(3), other, event(0)];
-    let verdicts = opened.log.append(batch(AppendMode::AllOrNothing, events.clone())).await.unwrap();
-    assert_eq!(verdicts, [Verdict::Withheld, refused.clone(), Verdict::Withheld]);
-    check(&opened, 3).await;
-    let verdicts = opened.log.append(batch(AppendMode::Each, events)).await.unwrap();
-    assert!(matches!(verdicts[0], Verdict::Stored(at) if !at.duplicate && at.sequence == Sequence(4)));
-    assert_eq!(verdicts[1], refused);
-    assert!(matches!(verdicts[2], Verdict::Stored(at) if at.duplicate && at.sequence == Sequence(1)));
-    check(&opened, 4).await;
-    close(opened).await;
-}
-
-#[tokio::test]
-async fn a_revision_must_revise_the_head_of_a_known_chain() {
-    let case = Case::new();
-    let opened = case.open().unwrap();
-    let of = |number: u64, retract| Some(RevisionTerm { retract, event_id: event(number).event_id });
-    append(&opened, 0..1).await;
-    let one = |event| batch(AppendMode::AllOrNothing, vec![event]);
-    let correction = event_with(1, 10, of(0, false));
-    let retraction = event_with(2, 10, of(1, true));
-    // An original's correction and its retraction may share a batch.
-    let both = batch(AppendMode::AllOrNothing, vec![correction.clone(), retraction.clone()]);
-    let stored = opened.log.append(both).await.unwrap();
-    assert!(stored.iter().all(|verdict| matches!(verdict, Verdict::Stored(_))), "{stored:?}");
-    let unknown = opened.log.append(one(event_with(3, 10, of(99, false)))).await.unwrap();
-    assert_eq!(unknown, [Verdict::Refused(Refusal::RevisedEventUnknown)]);
-    let late = opened.log.append(one(event_with(4, 10, of(0, false)))).await.unwrap();
-    assert_eq!(late, [Verdict::Refused(Refusal::AlreadyRetracted { by: retraction.event_id })]);
-    let revisions = opened.log.revisions_of(publisher(), event(0).event_id).await.unwrap();
-    assert_eq!(revisions, [Sequence(2)]);
-    close(opened).await;
-}
-
-#[tokio::test]
 async fn a_second_process_and_another_node_are_refused() {
     let case = Case::new();
     let opened = case.open().unwrap();
@@ -444,24 +403,5 @@ async fn a_backup_restores_to_the_same_events_in_a_new_epoch() {
     close(opened).await;
     let opened = to.open().unwrap();
     check(&opened, 9_100).await;
-    close(opened).await;
-}
-
-#[tokio::test]
-async fn the_search_index_comes_back_and_can_be_replaced() {
-    use crate::domain::term::TermHash;
-    let case = Case::new();
-    let opened = case.open().unwrap();
-    let index = &opened.search_index;
-    index.add(vec![(TermHash(7), Sequence(1)), (TermHash(7), Sequence(3))], Sequence(4)).await.unwrap();
-    let places = index.lookup(TermHash(7), Sequence::ZERO, Sequence(9), true, 9).await.unwrap();
-    assert_eq!(places, [Sequence(3), Sequence(1)]);
-    let next = index.open_next().await.unwrap();
-    next.add(vec![(TermHash(7), Sequence(2))], Sequence(4)).await.unwrap();
-    assert_eq!(index.lookup(TermHash(7), Sequence::ZERO, Sequence(9), false, 9).await.unwrap().len(), 2);
-    index.replace_by_next().await.unwrap();
-    let places = index.lookup(TermHash(7), Sequence::ZERO, Sequence(9), false, 9).await.unwrap();
-    assert_eq!(places, [Sequence(2)]);
-    assert!(index.replace_by_next().await.is_err());
     close(opened).await;
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::views::memory_terms::MemoryTerms;
+use crate::log::memory::MemoryTerms;
 
 /// A tree of terms, described so that proptest can print and shrink it.
 #[derive(Debug, Clone)]

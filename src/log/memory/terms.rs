@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, FutureExt, ready};
 
 use crate::{
     domain::{Sequence, term::TermHash},
-    log::{LogError, contract::TermIndex},
+    log::contract::{LogError, TermIndex},
 };
 
 /// Terms and their places.

@@ -1,0 +1,89 @@
+//! Corrections and retractions: which are taken, what they take over, and what another node's may do that our own publishers' may not.
+
+use super::{
+    fixtures::{event, event_of, from_peer, header, header_of, id, locode, places, publisher, revision},
+    subject::Subject,
+};
+use crate::{
+    domain::{RoutingHeader, Sequence, header::AudienceTerm},
+    log::{
+        AppendMode::{AllOrNothing, Each},
+        Refusal, Verdict,
+    },
+};
+
+pub async fn a_revision_takes_over_its_chains_terms_and_audience(mut subject: Subject) {
+    let original = RoutingHeader { audience: AudienceTerm::Private, ..header(1) };
+    subject.append(Each, vec![event_of(&original, "content 1")]).await;
+    subject.restart().await;
+    subject.append(Each, vec![revision(2, 1, false)]).await;
+    subject.append(Each, vec![revision(3, 2, true)]).await;
+    let record = subject.log().find(publisher(), id(3)).await.unwrap().expect("stored");
+    let united = header_of(&record);
+    assert_eq!(united.audience, AudienceTerm::Private, "a revision is visible to whom its original was");
+    let named: Vec<String> = united.places.iter().map(|place| place.un_locode.clone()).collect();
+    assert_eq!(named, [locode(3), locode(2), locode(1)], "its own terms, then its predecessors'");
+    assert!(!united.revision_unresolved);
+    assert_eq!(record.signed, revision(3, 2, true).signed, "the event's own bytes are untouched");
+}
+
+pub async fn only_the_head_of_a_known_chain_is_revised(mut subject: Subject) {
+    subject.append(Each, vec![event(1), revision(2, 1, false)]).await;
+    subject.restart().await;
+    let unknown = subject.append(Each, vec![revision(3, 99, false)]).await;
+    assert_eq!(unknown, [Verdict::Refused(Refusal::RevisedEventUnknown)]);
+    let late = subject.append(Each, vec![revision(3, 1, false)]).await;
+    assert_eq!(late, [Verdict::Refused(Refusal::RevisionConflict { head: id(2) })]);
+    let retracted = subject.append(Each, vec![revision(4, 2, true)]).await;
+    assert_eq!(places(&retracted), [Some((3, false))]);
+    for of in [1, 2, 4] {
+        let ended = subject.append(Each, vec![revision(5, of, false)]).await;
+        assert_eq!(ended, [Verdict::Refused(Refusal::AlreadyRetracted { by: id(4) })], "revising {of}");
+    }
+    // What was taken before is a duplicate, and no conflict with itself.
+    assert_eq!(places(&subject.append(Each, vec![revision(2, 1, false)]).await), [Some((2, true))]);
+    assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(2)]));
+    assert_eq!(subject.log().revisions_of(publisher(), id(4)).await, Ok(vec![]));
+}
+
+pub async fn an_original_and_its_revisions_share_a_batch(subject: Subject) {
+    let events = vec![event(1), revision(2, 1, false), revision(3, 2, true), revision(4, 3, false)];
+    let verdicts = subject.append(Each, events).await;
+    assert_eq!(places(&verdicts), [Some((1, false)), Some((2, false)), Some((3, false)), None]);
+    assert_eq!(verdicts[3], Verdict::Refused(Refusal::AlreadyRetracted { by: id(3) }));
+    let wrong_order = subject.append(Each, vec![revision(6, 5, false), event(5)]).await;
+    assert_eq!(wrong_order[0], Verdict::Refused(Refusal::RevisedEventUnknown));
+}
+
+pub async fn a_refused_original_takes_its_revision_along(subject: Subject) {
+    subject.append(Each, vec![event(1), revision(2, 1, false)]).await;
+    let events = vec![revision(3, 1, false), revision(4, 3, false)];
+    let verdicts = subject.append(AllOrNothing, events).await;
+    assert_eq!(
+        verdicts,
+        [Verdict::Refused(Refusal::RevisionConflict { head: id(2) }), Verdict::Refused(Refusal::RevisedEventUnknown)]
+    );
+}
+
+pub async fn a_peers_revision_may_come_before_its_original(mut subject: Subject) {
+    let early = from_peer(revision(2, 1, false), 6);
+    assert_eq!(places(&subject.append(Each, vec![early]).await), [Some((1, false))]);
+    let record = subject.log().find(publisher(), id(2)).await.unwrap().expect("kept");
+    assert!(header_of(&record).revision_unresolved, "it is flagged");
+    assert_eq!(record.origin.as_deref().map(|origin| origin.sequence), Some(Sequence(6)));
+    subject.restart().await;
+    assert_eq!(places(&subject.append(Each, vec![from_peer(event(1), 5)]).await), [Some((2, false))]);
+    assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(1)]));
+    // What was never resolved ends no chain: the original is still its head.
+    assert_eq!(places(&subject.append(Each, vec![revision(3, 1, false)]).await), [Some((3, false))]);
+    assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(1), Sequence(3)]));
+}
+
+pub async fn a_peers_conflicting_revision_is_kept_and_ends_no_chain(subject: Subject) {
+    subject.append(Each, vec![event(1), revision(2, 1, false)]).await;
+    let theirs = from_peer(revision(3, 1, true), 8);
+    assert_eq!(places(&subject.append(AllOrNothing, vec![theirs]).await), [Some((3, false))]);
+    let record = subject.log().find(publisher(), id(3)).await.unwrap().expect("kept");
+    assert!(header_of(&record).revision_unresolved);
+    assert_eq!(places(&subject.append(Each, vec![revision(4, 2, false)]).await), [Some((4, false))]);
+}
