@@ -10,7 +10,7 @@ struct Case {
     store: Store,
     writer: Writer,
     index: Arc<RunFamily>,
-    model: std::collections::BTreeSet<Entry>,
+    model: BTreeSet<Entry>,
     through: u64,
 }
 
@@ -19,7 +19,7 @@ impl Case {
         let directory = tempfile::tempdir().unwrap();
         let (store, writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
         let index = RunFamily::open(&store, FAMILY, 64).unwrap();
-        Self { _directory: directory, store, writer, index, model: std::collections::BTreeSet::default(), through: 0 }
+        Self { _directory: directory, store, writer, index, model: BTreeSet::default(), through: 0 }
     }
 
     fn add(&mut self, terms: &[u64]) {
