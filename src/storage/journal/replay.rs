@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::{
-    FILE_NAMES, Journal,
+    FILE_NAMES, HALF_BYTES_MIN, Journal,
     frame::{self, FRAME_HEADER_BYTES, FrameFacts},
     half::{HALF_HEADER_BYTES, Half, HalfStart},
 };
@@ -87,6 +87,7 @@ pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Resul
         }
         halves.push(half);
     }
+    refuse_cut_off(&halves)?;
     found.sort_by_key(|half| half.start.generation);
     let Some(newest) = found.last() else {
         return Err(damaged("journal", "has no half whose header is whole"));
@@ -163,6 +164,19 @@ fn read_half(name: &str, index: usize, start: HalfStart, bytes: &Bytes) -> Resul
         torn_bytes = torn_length(rest, start.salt);
     }
     Ok(HalfFound { index, start, frames, end_offset: offset, torn_bytes })
+}
+
+/// Both halves are made of one size and never change it, so that the shorter one was cut off: what it held is gone, and what is written next
+/// would not fit.
+fn refuse_cut_off(halves: &[Half]) -> Result<(), StorageError> {
+    let full_bytes = halves.iter().map(Half::bytes).max().unwrap_or_default().max(HALF_BYTES_MIN);
+    match halves.iter().position(|half| half.bytes() < full_bytes) {
+        Some(index) => {
+            let what = format!("was cut off: it has {} bytes of at least {full_bytes}", halves[index].bytes());
+            Err(damaged(FILE_NAMES[index], &what))
+        }
+        None => Ok(()),
+    }
 }
 
 /// How much of a frame stands here that was begun and never finished, as far as its first page tells.

@@ -214,3 +214,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_half_that_was_cut_off_anywhere_is_damage() {
+    for (half, cut_bytes) in
+        [(0, 0), (0, 50), (0, 3800), (0, HALF_BYTES_MIN - 1), (1, 0), (1, 4096), (1, HALF_BYTES_MIN - 1)]
+    {
+        let (directory, mut journal) = created();
+        commit(&mut journal, 1, 3, 500);
+        drop(journal);
+        let path = directory.path().join(FILE_NAMES[half]);
+        OpenOptions::new().write(true).open(path).unwrap().set_len(cut_bytes).unwrap();
+        let said = replay(directory.path(), EPOCH, None).unwrap_err().to_string();
+        let is_named = said.contains(FILE_NAMES[half]) || said.contains("no half whose header is whole");
+        assert!(is_named, "half {half} cut at {cut_bytes}: {said}");
+    }
+    let (directory, journal) = created();
+    drop(journal);
+    for name in FILE_NAMES {
+        OpenOptions::new().write(true).open(directory.path().join(name)).unwrap().set_len(HALF_HEADER_BYTES).unwrap();
+    }
+    let said = replay(directory.path(), EPOCH, None).unwrap_err().to_string();
+    assert!(said.contains("cut off"), "{said}");
+}
