@@ -9,7 +9,19 @@ use serde_json::Value;
 fn a_quick_run_of_everything_ends_and_its_counts_add_up() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = Command::new(env!("CARGO_BIN_EXE_tradelane"))
-        .args(["bench", "--quick", "--seconds", "20", "--events", "10000", "--output", "json", "--dir"])
+        .args([
+            "bench",
+            "--quick",
+            "--seconds",
+            "20",
+            "--events",
+            "10000",
+            "--events",
+            "5000",
+            "--output",
+            "json",
+            "--dir",
+        ])
         .arg(folder.path())
         // A node of the environment must not be met.
         .env("TRADELANE_PROFILE", "/nowhere")
@@ -44,18 +56,26 @@ fn a_quick_run_of_everything_ends_and_its_counts_add_up() {
     assert_eq!(counts("publish", "tradelane").len(), 9 + 2, "every size, and the stream beside calls");
     // 2,000 and 20,000 a second for 20 s, divided by 500; end to end and until acknowledged.
     assert_eq!(counts("latency", "tradelane"), [80, 80, 800, 800]);
-    // 10,000 events divided by 500, read without and with a filter, and streamed bare.
-    assert_eq!((counts("replay", "tradelane"), counts("replay", "bare_stream")), (vec![20, 20], vec![20]));
-    // 100,000 and 20,000 events by requests of 100, divided by 500.
-    assert_eq!(counts("fan_out", "tradelane"), [10 * 200, 100 * 100]);
-    assert_eq!(counts("query", "tradelane").len(), 8);
+    // 10,000 and 5,000 events divided by 500, each read without and with a filter, and streamed bare.
+    assert_eq!(document["settings"]["stored_events"], serde_json::json!([20, 10]));
+    assert_eq!((counts("replay", "tradelane"), counts("replay", "bare_stream")), (vec![20, 20, 10, 10], vec![20, 10]));
+    // 100,000, 20,000 and 2,000 events by requests of 100, divided by 500; one request at least.
+    assert_eq!(counts("fan_out", "tradelane"), [10 * 200, 100 * 100, 1_000 * 100]);
+    assert_eq!(
+        counts("query", "tradelane").len(),
+        2 * 8,
+        "every kind, quiet and while events are published, at both sizes"
+    );
     let names = |list: &str| -> Vec<String> {
         let all = document[list].as_array().expect("a list").iter();
         all.map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
     };
     assert!(names("ratios").iter().any(|name| name == "single events: stream to unary"), "{:?}", names("ratios"));
     let figures = names("figures");
-    assert!(["kill -9", "an orderly stop", "idle"].iter().all(|word| figures.iter().any(|name| name.contains(word))));
+    let of_both = |what: &str| figures.iter().filter(|name| name.contains(what)).count();
+    assert_eq!((of_both("kill -9"), of_both("an orderly stop")), (2, 2), "{figures:?}");
+    // 1,000 and 10,000 subscribers divided by 500.
+    assert_eq!((of_both("of 2 idle subscribers"), of_both("of 20 idle subscribers")), (1, 1), "{figures:?}");
 }
 
 #[test]

@@ -30,11 +30,11 @@ use crate::{
 /// Events a second at which end-to-end times are measured.
 const RATES: [u32; 2] = [2_000, 20_000];
 /// Subscribers among whom events are fanned out, and how many events each gets.
-const FAN_OUT: [(usize, usize); 2] = [(10, 100_000), (100, 20_000)];
+const FAN_OUT: [(usize, usize); 3] = [(10, 100_000), (100, 20_000), (1_000, 2_000)];
 /// Events of one request while they are fanned out.
 const FAN_OUT_EVENTS_PER_REQUEST: usize = 100;
 /// Subscribers that get nothing.
-const IDLE: usize = 1_000;
+const IDLE: [usize; 2] = [1_000, 10_000];
 /// What a delivery may take before the measurement is given up.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests between the clock that sends and the connection.
@@ -157,7 +157,7 @@ async fn arrivals(
 pub async fn fan_out(bench: &mut Bench) -> Result<(), Failure> {
     let node = bench.fresh_node().await?;
     for (subscribers, events_each) in FAN_OUT {
-        let case = format!("deliveries to {subscribers} subscribers");
+        let case = fan_out_case(subscribers);
         for round in 1..=bench.rounds {
             let request_count = bench.count(events_each / FAN_OUT_EVENTS_PER_REQUEST);
             let requests: Vec<_> =
@@ -191,7 +191,14 @@ pub async fn fan_out(bench: &mut Bench) -> Result<(), Failure> {
             });
         }
     }
+    let deliveries = |subscribers| bench.report.rates(&fan_out_case(subscribers), System::Tradelane);
+    let (hundred, thousand) = (deliveries(100), deliveries(1_000));
+    bench.report.compare("deliveries to 1,000 subscribers: to 100".to_owned(), Some(0.8), &thousand, &hundred);
     node.discard().await
+}
+
+fn fan_out_case(subscribers: usize) -> String {
+    format!("deliveries to {subscribers} subscribers")
 }
 
 async fn count_deliveries(mut stream: Streaming<Bytes>, expected: usize) -> Result<(), Failure> {
@@ -207,8 +214,15 @@ async fn count_deliveries(mut stream: Streaming<Bytes>, expected: usize) -> Resu
 /// # Errors
 /// The node fails.
 pub async fn idle(bench: &mut Bench) -> Result<(), Failure> {
-    let node = bench.fresh_node().await?;
-    let count = bench.count(IDLE);
+    for full in IDLE {
+        // Not one node for both: the second would find the memory that the first left.
+        let node = bench.fresh_node().await?;
+        idle_of(bench, node, bench.count(full)).await?;
+    }
+    Ok(())
+}
+
+async fn idle_of(bench: &mut Bench, node: BenchNode, count: usize) -> Result<(), Failure> {
     let filter = EventFilter { commodity_prefixes: vec!["999999".to_owned()], ..EventFilter::default() };
     let before = node.server.usage();
     let streams = subscribe_all(&node, count, Some(&filter)).await?;

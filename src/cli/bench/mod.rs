@@ -57,6 +57,7 @@ Examples:
   tradelane bench
   tradelane bench --quick
   tradelane bench --workload publish --rounds 5 --seconds 5
+  tradelane bench -w query -w restart --events 1000000 --events 10000000
   tradelane bench --output json > bench.json")]
 pub struct BenchArguments {
     /// What to measure; may be given again [default: everything]
@@ -71,9 +72,9 @@ pub struct BenchArguments {
     /// How long each single measurement may last.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
-    /// How many events are stored for replays, queries and restarts.
-    #[arg(long, value_name = "COUNT", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1_000..=20_000_000))]
-    pub events: u32,
+    /// How many events are stored for replays, queries and restarts; may be given again, to see what grows with it.
+    #[arg(long, value_name = "COUNT", default_value = "200000", value_parser = clap::value_parser!(u32).range(1_000..=20_000_000))]
+    pub events: Vec<u32>,
     /// Where the node keeps its log; a new directory is made in it and removed at the end.
     #[arg(long, value_name = "DIRECTORY", default_value = ".")]
     pub dir: PathBuf,
@@ -96,9 +97,9 @@ pub enum Workload {
     Latency,
     /// Replay to one subscriber from the beginning, of everything and through a filter that 1 in 1,000 events pass.
     Replay,
-    /// Deliveries to 10 and to 100 subscribers.
+    /// Deliveries to 10, to 100 and to 1,000 subscribers.
     FanOut,
-    /// What a subscriber costs that gets nothing.
+    /// What each of 1,000 and of 10,000 subscribers costs that gets nothing.
     Idle,
     /// Queries by id, by container, by place and time, and timelines; quiet and while events are published.
     Query,
@@ -107,9 +108,10 @@ pub enum Workload {
 }
 
 /// What a node's defaults would bound while it is measured.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "quotas.events_per_second_max=0",
     "quotas.streams_max=100000",
+    "subscriptions.sessions_max=100000",
     "identity.connections_per_address_max=1024",
     "telemetry.log=warn,tradelane::node=info,tradelane::cli=info",
     "telemetry.log_format=json",
@@ -129,8 +131,8 @@ struct Bench {
     repeat_for: Duration,
     /// Counts are divided by this.
     shrink: usize,
-    /// How many events are stored for replays, queries and restarts.
-    stored_events: usize,
+    /// How many events are stored for replays, queries and restarts: measured for each.
+    stored_events: Vec<usize>,
     node_count: u32,
 }
 
@@ -173,7 +175,7 @@ async fn measure(arguments: &BenchArguments, directory: &Path) -> Result<(), Fai
         limit: Duration::from_secs(arguments.seconds),
         repeat_for: if arguments.quick { Duration::ZERO } else { Duration::from_secs(arguments.seconds) },
         shrink: if arguments.quick { 500 } else { 1 },
-        stored_events: arguments.events as usize,
+        stored_events: arguments.events.iter().map(|count| *count as usize).collect(),
         node_count: 0,
     };
     let workloads = if arguments.workload.is_empty() { Workload::value_variants() } else { &arguments.workload };
@@ -194,7 +196,7 @@ async fn measure(arguments: &BenchArguments, directory: &Path) -> Result<(), Fai
         "cpus": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "rounds": bench.rounds,
         "seconds": arguments.seconds,
-        "stored_events": bench.count(bench.stored_events),
+        "stored_events": bench.stored_counts(),
         "quick": arguments.quick,
         "optimised": !cfg!(debug_assertions),
     });
@@ -214,6 +216,11 @@ impl Bench {
     /// So many of something, or fewer where only a look is wanted; never none.
     fn count(&self, full: usize) -> usize {
         (full / self.shrink).max(1)
+    }
+
+    /// How many events are stored, one time after the other.
+    fn stored_counts(&self) -> Vec<usize> {
+        self.stored_events.iter().map(|full| self.count(*full)).collect()
     }
 
     /// A node with an empty log.

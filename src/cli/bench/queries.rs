@@ -53,7 +53,14 @@ const KINDS: [Kind; 4] = [
 /// # Errors
 /// The node fails, or an answer is empty.
 pub async fn queries(bench: &mut Bench) -> Result<(), Failure> {
-    let filled = fill(bench).await?;
+    for count in bench.stored_counts() {
+        queries_of(bench, count).await?;
+    }
+    Ok(())
+}
+
+async fn queries_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
+    let filled = fill(bench, count).await?;
     let clients = filled.node.clients(1).await?;
     for round in 1..=bench.rounds {
         for (kind, is_publishing) in KINDS.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
@@ -106,7 +113,14 @@ async fn background(
 /// # Errors
 /// The node fails, or has lost what it held.
 pub async fn restart(bench: &mut Bench) -> Result<(), Failure> {
-    let Filled { mut node, events, remembered, .. } = fill(bench).await?;
+    for count in bench.stored_counts() {
+        restart_of(bench, count).await?;
+    }
+    Ok(())
+}
+
+async fn restart_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
+    let Filled { mut node, events, remembered, .. } = fill(bench, count).await?;
     let probe = remembered.last().expect("something is stored");
     let mut stopped = Vec::new();
     let mut killed = Vec::new();

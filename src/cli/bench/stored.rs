@@ -50,12 +50,11 @@ pub struct Filled {
     pub disk_bytes_per_event: f64,
 }
 
-/// Starts a node and stores events in it; each container has about a hundred.
+/// Starts a node and stores so many events in it; each container has about a hundred.
 ///
 /// # Errors
 /// The node fails.
-pub async fn fill(bench: &mut Bench) -> Result<Filled, Failure> {
-    let count = bench.count(bench.stored_events);
+pub async fn fill(bench: &mut Bench, count: usize) -> Result<Filled, Failure> {
     let mut story = Story::new((count as u64 / 100).max(10), SystemClock.now_ns());
     let node = bench.fresh_node().await?;
     let empty_bytes = node.disk_bytes();
@@ -91,10 +90,21 @@ pub async fn fill(bench: &mut Bench) -> Result<Filled, Failure> {
 /// # Errors
 /// A server fails, or a replay brings other events than are stored.
 pub async fn replay(bench: &mut Bench) -> Result<(), Failure> {
-    let filled = fill(bench).await?;
+    for count in bench.stored_counts() {
+        replay_of(bench, count).await?;
+    }
+    Ok(())
+}
+
+async fn replay_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
+    let filled = fill(bench, count).await?;
     let limit_server = bench.limit_server().await?;
     let all_case = format!("replay of {} events", filled.events);
-    let few_case = format!("replay through a filter that 1 in {} pass", super::scenario::WATCHED_EVERY);
+    let few_case = format!(
+        "replay of {} events through a filter that 1 in {} pass",
+        filled.events,
+        super::scenario::WATCHED_EVERY
+    );
     let mut to_node = filled.node.clients(1).await?.remove(0);
     let mut to_limit = clients(&bench.exchange, &limit_server, 1).await?.remove(0);
     for round in 1..=bench.rounds {
@@ -133,9 +143,9 @@ pub async fn replay(bench: &mut Bench) -> Result<(), Failure> {
     }
     let report = &mut bench.report;
     let (ours, theirs) = (report.rates(&all_case, System::Tradelane), report.rates(&all_case, System::BareStream));
-    report.compare("replay: to a bare stream of as many bytes".to_owned(), Some(0.5), &ours, &theirs);
+    report.compare(format!("{all_case}: to a bare stream of as many bytes"), Some(0.5), &ours, &theirs);
     let few = report.rates(&few_case, System::Tradelane);
-    report.compare("events examined by a selective filter: to events replayed".to_owned(), Some(3.0), &few, &ours);
+    report.compare(format!("{few_case}: events examined, to events replayed"), Some(3.0), &few, &ours);
     limit_server.stop().await?;
     filled.node.discard().await
 }
