@@ -6,11 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::{Value, json};
+
 use super::scenario::PUBLISHER;
 use crate::cli::{
     ExitCode, Failure,
     connect::NodeAddress,
-    demo::setup::{Member, Pki, configuration, known, profile, trust},
+    demo::setup::{Member, NodeFiles, Pki, configuration, known, profile, trust},
 };
 
 const NODE: &str = "spiffe://exchange.example/node/bench";
@@ -28,8 +30,9 @@ pub struct Exchange {
     pub directory: PathBuf,
     /// The node's configuration.
     pub config_file: PathBuf,
-    ca_file: PathBuf,
+    node: NodeFiles,
     participant: Member,
+    participant_authority: PathBuf,
 }
 
 impl Exchange {
@@ -62,7 +65,22 @@ impl Exchange {
             let path = directory.join(name);
             fs::write(&path, text).map_err(failed(&path))?;
         }
-        Ok(Self { config_file: directory.join("node.toml"), ca_file: node.authority, participant, directory })
+        let participant_authority = pki.root.join(known(PUBLISHER).trust_domain()).join("ca.pem");
+        Ok(Self { config_file: directory.join("node.toml"), node, participant, participant_authority, directory })
+    }
+
+    /// Where everything is that another program needs to serve, or to call, with the same certificates.
+    #[must_use]
+    pub fn files(&self) -> Value {
+        json!({
+            "config": self.config_file,
+            "server_certificate": self.node.certificate,
+            "server_key": self.node.key,
+            "server_authority": self.node.authority,
+            "client_certificate": self.participant.certificate_file,
+            "client_key": self.participant.key_file,
+            "client_authority": self.participant_authority,
+        })
     }
 
     /// Writes the participant's profile for a server at this address, and names it.
@@ -71,7 +89,7 @@ impl Exchange {
     /// The file cannot be written.
     pub fn profile(&self, address: &NodeAddress) -> Result<String, Failure> {
         let path = &self.participant.profile_file;
-        fs::write(path, profile(&self.participant, &self.ca_file, address, NODE))
+        fs::write(path, profile(&self.participant, &self.node.authority, address, NODE))
             .map_err(|error| Failure::file("write", path, &error))?;
         Ok(path.to_string_lossy().into_owned())
     }

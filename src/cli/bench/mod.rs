@@ -36,6 +36,7 @@ mod drive;
 mod exchange;
 mod limits;
 mod live;
+mod prepare;
 mod publish;
 mod queries;
 mod raw;
@@ -84,6 +85,9 @@ pub struct BenchArguments {
     /// Be the server that does nothing, with a node's configuration.
     #[arg(long, hide = true, value_name = "FILE")]
     pub serve_limits: Option<PathBuf>,
+    /// Only make the exchange's files and --events events in a new directory, for a comparison with other systems.
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    pub prepare: Option<PathBuf>,
 }
 
 /// What can be measured.
@@ -150,6 +154,10 @@ struct BenchNode {
 pub async fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     if let Some(config) = &arguments.serve_limits {
         return limits::serve(&settings_of(config)).await;
+    }
+    if let Some(directory) = &arguments.prepare {
+        let events = arguments.events.iter().map(|count| *count as usize).sum();
+        return prepare::prepare(directory, events);
     }
     let fresh = &SystemClock.fresh_uuid().simple().to_string()[24..];
     let directory = arguments.dir.join(format!("tradelane-bench-{fresh}"));
