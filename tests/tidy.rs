@@ -101,6 +101,21 @@ fn no_file_grows_too_long() {
 }
 
 #[test]
+fn what_measures_keeps_the_same_form() {
+    let mut files = Vec::new();
+    for folder in ["benches", "tests/compare/src"] {
+        walk(&root().join(folder), &mut files);
+    }
+    for path in files {
+        let text = fs::read_to_string(&path).expect("a source file");
+        assert!(text.starts_with("//! "), "{}: no //! on the first line", path.display());
+        let code = without_tests(&without_comments(&text));
+        let lines = code.lines().filter(|line| !line.trim().is_empty()).count();
+        assert!(lines <= CODE_LINES_MAX, "{}: {lines} lines of code", path.display());
+    }
+}
+
+#[test]
 fn rooms_import_only_whom_they_may() {
     let mut faults = Vec::new();
     for source in sources(false) {

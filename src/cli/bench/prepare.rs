@@ -66,7 +66,7 @@ fn with_terms(told: &Told, now_ns: i64) -> Result<Vec<u8>, Failure> {
     bytes.extend((told.bytes.len() as u32).to_le_bytes());
     bytes.extend(&told.bytes);
     bytes.extend((terms.len() as u32).to_le_bytes());
-    terms.iter().for_each(|term| bytes.extend(term.0.to_le_bytes()));
+    bytes.extend(terms.iter().flat_map(|term| term.0.to_le_bytes()));
     Ok(bytes)
 }
 
