@@ -2,6 +2,11 @@
 //! MSKU9070323", "published by P") reduced to a number. Collisions are harmless: whoever finds an event by a term checks the event's
 //! header before believing it.
 
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
+
 use xxhash_rust::xxh3::Xxh3;
 
 /// The kinds of facts that are indexed. Persisted: a number never changes its meaning and is never used again.
@@ -60,6 +65,28 @@ impl TermHash {
             hasher.update(part);
         }
         Self(hasher.digest())
+    }
+}
+
+/// Something by term. A term is a hash already: hashing it again would cost more than looking it up. Terms that are made to collide cost a
+/// longer look, in memory as in an index on the disk.
+pub type TermMap<T> = HashMap<TermHash, T, BuildHasherDefault<AsItIs>>;
+
+/// Takes a number for its own hash.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        unreachable!("a term is one number, not {} bytes", bytes.len());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -3,20 +3,20 @@
 //!
 //! | kind | key after the kind byte | value | lives |
 //! |---|---|---|---|
-//! | `L` | first sequence u64 | a block of events | as long as the events are retained |
+//! | `B` | block u32, counted from the first | a block of events | as long as the events are retained |
 //! | `D` | page u32 | a page of the directory of blocks | as its blocks |
 //! | `R` | family u32, run u64, part u32 | a part of an index run | until its run is merged into another |
+//! | `R` | as its part, filler u8 | nothing, ever: it keeps a leaf from holding many parts | as its part |
 //! | `M` | family u32 | the family's manifest | as its family |
 //! | `F` | nothing | which families are in use | for ever |
+//! | `P` | the key of a large value, generation u8, piece u8 | a piece of it | as the value |
 //! | `S` | the entry's key | CRC u32, then an entry of promised state | until it is removed |
-
-use crate::domain::Sequence;
 
 /// A block of events.
 #[must_use]
-pub fn block(first: Sequence) -> [u8; 9] {
-    let mut key = [b'L'; 9];
-    key[1..].copy_from_slice(&first.get().to_be_bytes());
+pub fn block(number: u32) -> [u8; 5] {
+    let mut key = [b'B'; 5];
+    key[1..].copy_from_slice(&number.to_be_bytes());
     key
 }
 
@@ -38,12 +38,29 @@ pub fn run_part(family: u32, run: u64, part: u32) -> [u8; 17] {
     key
 }
 
+/// Fillers after each part of a run. A leaf has nine entries once it was cut in two, so that it holds three parts: with what it takes to
+/// remove them they are fewer changes than make sled write the leaf whole, and a look-up reads three parts from the disk and not nine.
+pub const RUN_FILLERS: u8 = 2;
+
+/// A part of an index run and the fillers after it.
+pub fn run_part_with_fillers(family: u32, run: u64, part: u32) -> impl Iterator<Item = Vec<u8>> {
+    let key = run_part(family, run, part);
+    let fillers = (0..RUN_FILLERS).map(move |filler| [&key[..], &[filler]].concat());
+    std::iter::once(key.to_vec()).chain(fillers)
+}
+
 /// A family's manifest.
 #[must_use]
 pub fn manifest(family: u32) -> [u8; 5] {
     let mut key = [b'M'; 5];
     key[1..].copy_from_slice(&family.to_be_bytes());
     key
+}
+
+/// A piece of a value too large to stand in one place.
+#[must_use]
+pub fn piece(key: &[u8], generation: u8, piece: u8) -> Vec<u8> {
+    [b"P", key, &[generation, piece]].concat()
 }
 
 /// Which families are in use.

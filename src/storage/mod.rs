@@ -2,9 +2,8 @@
 //! it never answers before what it answers about is on the disk.
 //!
 //! In reading order: [`durable`] (what "on the disk" means), [`bytes`] (reading fixed layouts), [`directory_lock`], [`epochs`] and
-//! [`watermark`] (the small files), [`journal`] (what makes an acknowledgement safe), [`keys`] and [`store`] (sled, its one owner),
-//! [`state`] (what
-//! is promised beside events), [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] (what happens when a disk fails).
+//! [`watermark`] (the small files), [`journal`] (what makes an acknowledgement safe), [`keys`], [`value`],
+//! [`store`] and [`slots`] (sled, its one owner, and how values come to lie densely), [`state`] (what is promised beside events), [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] (what happens when a disk fails).
 
 pub mod bloom;
 pub mod bytes;
@@ -15,8 +14,10 @@ pub mod fatal;
 pub mod journal;
 pub mod keys;
 pub mod runs;
+pub mod slots;
 pub mod state;
 pub mod store;
+pub mod value;
 pub mod watermark;
 
 /// A SHA-256 digest that stands for the log up to a place: over the chain before it and the record at that place.

@@ -12,20 +12,22 @@ use std::{
 use super::{
     StorageError,
     durable::{self, SyncReason},
+    keys,
+    value::{self, Stored, StoredValue},
 };
-
-/// A value as it was read: bytes that share sled's own buffer.
-pub type StoredValue = sled::IVec;
 
 /// sled's directory inside the data directory.
 pub const DIRECTORY_NAME: &str = "sled";
-/// sled's segment, chosen at creation and fixed for ever. Its quarter must hold a leaf of sixteen of the largest values and one more:
-/// what is larger goes to a file of its own that sled never syncs.
-pub const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+/// sled's segment, chosen at creation and fixed for ever. Its quarter must hold a leaf of sixteen of the largest entries and one more:
+/// what is larger goes to a file of its own that sled never syncs. No larger than that: a segment is reused once half of it is dead, and a
+/// small one holds blocks, which live, or parts of runs, which die together, and seldom both.
+pub const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 /// The largest value that is ever written.
 pub const VALUE_BYTES_MAX: usize = 208 * 1024;
 /// At most so much is written before it is synced: sled reuses a segment as soon as its successor was flushed, synced or not.
 pub const SLICE_BYTES_MAX: usize = 1024 * 1024;
+/// What a change takes beside its value, with its share of the leaves above that are written at a cut.
+const CHANGE_BYTES: usize = 512;
 /// How long sled's threads may take to let go of a database that this process has closed.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often the lock is asked for meanwhile.
@@ -37,7 +39,8 @@ const LOCK_REFUSED: &str = "could not acquire lock";
 pub const PAGE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 // Sixteen entries a leaf, one about to be added, keys and headers included in the margin to a quarter.
-const _: () = assert!(17 * (VALUE_BYTES_MAX + 1024) < SEGMENT_BYTES / 4);
+const _: () = assert!(17 * (value::ENTRY_BYTES_MAX + 1024) < SEGMENT_BYTES / 4);
+const _: () = assert!(VALUE_BYTES_MAX <= value::ENTRY_BYTES_MAX * value::PIECES_MAX);
 
 /// Reads. Shared by all.
 #[derive(Debug, Clone)]
@@ -98,21 +101,60 @@ impl Store {
         Ok((store, writer))
     }
 
-    /// One value.
+    /// One value; none where there is none, or the key was made before its value came.
     ///
     /// # Errors
     /// sled cannot read it. An error never means that it is absent.
     pub fn get(&self, key: &[u8]) -> Result<Option<StoredValue>, StorageError> {
-        self.tree.get(key).map_err(|source| StorageError::Sled { what: "sled cannot read a value".to_owned(), source })
+        self.whole(key, self.entry(key)?)
+    }
+
+    /// An entry as sled has it.
+    fn entry(&self, key: &[u8]) -> Result<Option<sled::IVec>, StorageError> {
+        self.tree.get(key).map_err(|source| {
+            let what = match source {
+                sled::Error::Corruption { .. } => "sled's file is damaged; restore this node from a backup",
+                _ => "sled cannot read a value",
+            };
+            StorageError::Sled { what: what.to_owned(), source }
+        })
+    }
+
+    /// The value of an entry that was read under a key.
+    fn whole(&self, key: &[u8], mut entry: Option<sled::IVec>) -> Result<Option<StoredValue>, StorageError> {
+        loop {
+            let (generation, pieces) = match entry.as_deref().map(value::read) {
+                None | Some(Stored::NotYet) => return Ok(None),
+                Some(Stored::Whole) => return Ok(entry.map(StoredValue::whole)),
+                Some(Stored::Pieces { generation, pieces }) => (generation, pieces),
+            };
+            let mut joined = Vec::new();
+            let all_there = (0..pieces).try_fold(true, |all_there, piece| {
+                let found = self.entry(&keys::piece(key, generation, piece))?;
+                joined.extend_from_slice(found.as_deref().unwrap_or_default());
+                Ok(all_there && found.is_some())
+            })?;
+            if all_there {
+                return Ok(Some(StoredValue::joined(joined)));
+            }
+            // Another value took its place meanwhile, or it is gone; else a piece is lost.
+            let now = self.entry(key)?;
+            if now == entry {
+                return Err(StorageError::Damaged("a piece of a stored value is missing".to_owned()));
+            }
+            entry = now;
+        }
     }
 
     /// Every key that begins so, with its value, in the order of the keys. For small tables, at a start or a check.
-    pub fn scan(
-        &self,
-        prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(StoredValue, StoredValue), StorageError>> + use<> {
+    pub fn scan(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, StoredValue), StorageError>> + use<> {
         let wrong = |source| StorageError::Sled { what: "sled cannot read a table".to_owned(), source };
-        self.tree.scan_prefix(prefix).map(move |entry| entry.map_err(wrong))
+        let store = self.clone();
+        self.tree.scan_prefix(prefix).filter_map(move |found| {
+            let found =
+                found.map_err(wrong).and_then(|(key, entry)| Ok((key.to_vec(), store.whole(&key, Some(entry))?)));
+            found.map(|(key, value)| value.map(|value| (key, value))).transpose()
+        })
     }
 
     /// What sled's files take on the disk, in bytes.
@@ -134,32 +176,77 @@ impl Writer {
     /// # Errors
     /// sled refused: the process must end.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        assert!(
-            value.len() <= VALUE_BYTES_MAX,
-            "a value of {} bytes would become a blob that sled never syncs",
-            value.len()
-        );
-        self.unsynced_bytes += key.len() + value.len();
-        self.store
-            .tree
-            .insert(key, value)
-            .map_err(|source| StorageError::Sled { what: "sled cannot write a value".to_owned(), source })?;
-        Ok(())
+        assert!(value.len() <= VALUE_BYTES_MAX, "a value of {} bytes is larger than any that is written", value.len());
+        let (before, generation) = self.pieces_under(key)?;
+        if value.len() < value::ENTRY_BYTES_MAX {
+            self.insert(key, &value::whole(value))?;
+        } else {
+            // The entry that names the pieces comes after them, and those that it named before go last: a start after a cut in between
+            // finds one value or the other.
+            let mut pieces = 0;
+            for piece in value.chunks(value::ENTRY_BYTES_MAX) {
+                self.insert(&keys::piece(key, generation, pieces), piece)?;
+                pieces += 1;
+            }
+            self.insert(key, &value::in_pieces(generation, pieces))?;
+        }
+        self.remove_all(&before)
     }
 
-    /// Removes one value; true where there was one.
+    /// Makes a key before its value comes (see [`super::slots`]); a value that stands there already is gone.
+    ///
+    /// # Errors
+    /// sled refused: the process must end.
+    pub fn make(&mut self, key: &[u8]) -> Result<(), StorageError> {
+        let (before, _) = self.pieces_under(key)?;
+        self.insert(key, &[])?;
+        self.remove_all(&before)
+    }
+
+    /// Removes one key with its value; true where there was one.
     ///
     /// # Errors
     /// sled refused: the process must end.
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, StorageError> {
-        // A removal dirties a page of sixteen values, so that it counts as one value of a common size.
-        self.unsynced_bytes += 16 * 1024;
+        let (before, _) = self.pieces_under(key)?;
+        let removed = self.remove(key)?;
+        self.remove_all(&before)?;
+        Ok(removed)
+    }
+
+    /// The keys of the pieces that the value of a key has, and a generation that none of them has.
+    fn pieces_under(&self, key: &[u8]) -> Result<(Vec<Vec<u8>>, u8), StorageError> {
+        Ok(match self.store.entry(key)?.as_deref().map(value::read) {
+            Some(Stored::Pieces { generation, pieces }) => {
+                let keys = (0..pieces).map(|piece| keys::piece(key, generation, piece)).collect();
+                (keys, generation.wrapping_add(1))
+            }
+            None | Some(Stored::NotYet | Stored::Whole) => (Vec::new(), 0),
+        })
+    }
+
+    fn insert(&mut self, key: &[u8], entry: &[u8]) -> Result<(), StorageError> {
+        self.unsynced_bytes += CHANGE_BYTES + key.len() + entry.len();
+        self.store
+            .tree
+            .insert(key, entry)
+            .map_err(|source| StorageError::Sled { what: "sled cannot write a value".to_owned(), source })?;
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Result<bool, StorageError> {
         let removed = self
             .store
             .tree
             .remove(key)
             .map_err(|source| StorageError::Sled { what: "sled cannot remove a value".to_owned(), source })?;
+        // At some removals sled writes what is left of a leaf: over all of a leaf's removals about as much as what was removed.
+        self.unsynced_bytes += CHANGE_BYTES + removed.as_ref().map_or(0, |entry| entry.len());
         Ok(removed.is_some())
+    }
+
+    fn remove_all(&mut self, keys: &[Vec<u8>]) -> Result<(), StorageError> {
+        keys.iter().try_for_each(|key| self.remove(key).map(drop))
     }
 
     /// True once a slice is full and must be synced before more is written.
@@ -234,14 +321,37 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_values_never_become_blobs() {
+    fn large_values_come_back_whole_and_never_become_blobs() {
         let directory = tempfile::tempdir().unwrap();
-        let (_, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
-        for number in 0..64_u8 {
-            writer.put(&[b'L', number], &vec![number; VALUE_BYTES_MAX]).unwrap();
+        let (store, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
+        let entry = value::ENTRY_BYTES_MAX;
+        let sizes = [1, entry - 2, entry - 1, entry, entry + 1, 2 * entry, VALUE_BYTES_MAX];
+        for round in 0..3 {
+            for number in 0..64_u8 {
+                let size = sizes[(usize::from(number) + round) % sizes.len()];
+                writer.put(&[b'L', number], &vec![number; size]).unwrap();
+                assert_eq!(store.get(&[b'L', number]).unwrap().as_deref(), Some(&vec![number; size][..]));
+            }
             writer.sync(SyncReason::Blocks).unwrap();
+            let sizes_of = |round: usize| (0..64).map(move |number| sizes[(number + round) % sizes.len()]);
+            let scanned = store.scan(b"L").map(|entry| entry.unwrap().1.len());
+            assert!(scanned.eq(sizes_of(round)), "a scan sees each value once");
         }
+        for number in 0..64_u8 {
+            assert!(writer.delete(&[b'L', number]).unwrap());
+            assert!(!writer.delete(&[b'L', number]).unwrap());
+        }
+        assert_eq!(store.scan(b"").count(), 0, "no piece stays behind");
         let blobs = fs::read_dir(directory.path().join(DIRECTORY_NAME).join("blobs")).unwrap().count();
         assert_eq!(blobs, 0);
+    }
+
+    #[test]
+    fn a_lost_piece_is_an_error_and_never_absence() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
+        writer.put(b"L", &[1; VALUE_BYTES_MAX]).unwrap();
+        assert!(writer.remove(&keys::piece(b"L", 0, 1)).unwrap());
+        assert!(matches!(store.get(b"L"), Err(StorageError::Damaged(_))));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! slot 0 at 0, slot 1 at 4096; each:
-//!  0 magic "TLWATERM"    8 version u32 = 1     12 crc u32 of bytes 16..144
+//!  0 magic "TLWATERM"    8 version u32 = 2     12 crc u32 of bytes 16..144
 //! 16 counter u64        24 stored through u64   32 chain hash there [32]
 //! 64 accepted time there i64                    72 first retained u64
 //! 80 epoch [16]         96 clean u8, 7 zero    104 journal generation u64
@@ -30,7 +30,8 @@ use crate::domain::{Epoch, Sequence};
 /// The file's name.
 pub const FILE_NAME: &str = "watermark";
 const MAGIC: &[u8; 8] = b"TLWATERM";
-const VERSION: u32 = 1;
+/// Of everything in the data directory: another layout of sled's keys is another version of this.
+const VERSION: u32 = 2;
 const SLOT_BYTES: usize = 4096;
 const USED_BYTES: usize = 144;
 
@@ -96,6 +97,15 @@ impl WatermarkFile {
             Err(error) => return Err(StorageError::io(format!("cannot open {}", path.display()))(error)),
         };
         let newest = (0..2).filter_map(|slot| read_slot(&file, slot)).max_by_key(|(_, counter)| *counter);
+        if newest.is_none()
+            && let Some(version) = (0..2).find_map(|slot| other_version(&file, slot))
+        {
+            return Err(StorageError::Damaged(format!(
+                "{} was written by another version of this program, in layout {version}, and this one reads layout {VERSION}: back the \
+                 node up with that version and restore the backup with this one",
+                data_dir.display()
+            )));
+        }
         let (watermark, counter) = newest.ok_or_else(|| {
             StorageError::Damaged(format!(
                 "both slots of {} are damaged, so that nothing says what must be stored; restore this node from a backup",
@@ -123,6 +133,15 @@ fn read_slot(file: &File, slot: u64) -> Option<(Watermark, u64)> {
     let mut bytes = [0; USED_BYTES];
     file.read_exact_at(&mut bytes, slot * SLOT_BYTES as u64).ok()?;
     decode(&bytes).ok()
+}
+
+/// The version of a slot that another version of this program has written.
+fn other_version(file: &File, slot: u64) -> Option<u32> {
+    let mut head = [0; 12];
+    file.read_exact_at(&mut head, slot * SLOT_BYTES as u64).ok()?;
+    let mut reader = Reader::new(&head);
+    let version = (reader.array::<8>().ok()? == *MAGIC).then(|| reader.u32().ok())??;
+    (version != VERSION).then_some(version)
 }
 
 fn encode(watermark: &Watermark, counter: u64) -> Vec<u8> {
@@ -185,6 +204,16 @@ mod tests {
             state: StateDigest { entries: stored_through, hash: 0xfeed },
             clean: (stored_through == 3).then_some(JournalEnd { generation: 4, offset: 4096, through: Sequence(9) }),
         }
+    }
+
+    #[test]
+    fn a_directory_of_another_layout_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        WatermarkFile::create(directory.path(), &at(1)).unwrap();
+        let raw = OpenOptions::new().write(true).open(directory.path().join(FILE_NAME)).unwrap();
+        raw.write_all_at(&1_u32.to_le_bytes(), 8).unwrap();
+        let refused = WatermarkFile::open(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("layout 1") && refused.contains("restore the backup"), "{refused}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Decides, on the commit thread, what becomes of each event of a batch: duplicate, conflict, revision, or a place of its own. It never
 //! writes; a batch that is refused leaves nothing behind.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::{
     domain::{
         EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId,
         header::{identity_term, revises_term},
-        term::TermHash,
+        term::{TermHash, TermMap},
     },
     log::contract::{AppendBatch, AppendError, AppendMode, Appended, NewEvent, Record, Refusal, Verdict},
     storage::{StorageError, runs::RunFamily},
@@ -50,7 +50,7 @@ pub struct Admission<'a> {
     pub records: Vec<Record>,
     /// Their terms in the identity index.
     pub entries: Vec<(TermHash, Sequence)>,
-    by_term: HashMap<TermHash, Vec<Sequence>>,
+    by_term: TermMap<Vec<Sequence>>,
 }
 
 impl<'a> Admission<'a> {
@@ -72,7 +72,7 @@ impl<'a> Admission<'a> {
             limits,
             records: Vec::new(),
             entries: Vec::new(),
-            by_term: HashMap::new(),
+            by_term: TermMap::default(),
         }
     }
 

@@ -32,6 +32,7 @@ use crate::{
         durable::SyncReason,
         epochs::{EpochRow, Epochs},
         keys,
+        slots::Slots,
         state::{self, StateChange, StateDigest, StateTable},
         store::{Store, VALUE_BYTES_MAX},
         watermark::{Watermark, WatermarkFile},
@@ -128,7 +129,7 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
         epochs.ok_or_else(|| RestoreError::NotWhole("it does not begin with the log's epochs".to_owned()))?;
 
     let (store, mut writer) = Store::open(data_dir, options.page_cache_bytes)?;
-    let mut rows: Vec<Row> = Vec::new();
+    let (mut rows, mut slots): (Vec<Row>, _) = (Vec::new(), Slots::from(0));
     let (mut chain, mut through, mut accepted_time_ns) = (CHAIN_START, Sequence::ZERO, 0);
     let mut state = StateTable::default();
     loop {
@@ -142,9 +143,11 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
                         facts.first
                     )));
                 }
-                writer.put(&keys::block(facts.first), &bytes)?;
+                let number = rows.len() as u32;
+                slots.reach(number, |number| [keys::block(number)], &mut writer)?;
+                writer.put(&keys::block(number), &bytes)?;
                 (chain, through, accepted_time_ns) = (facts.chain_after, facts.last(), facts.last_accepted_ns);
-                rows.push(Row { first: facts.first, count: facts.count, last_accepted_ns: facts.last_accepted_ns });
+                rows.push(Row { number, first: facts.first, count: facts.count, last_accepted_ns: accepted_time_ns });
                 if writer.slice_is_full() {
                     writer.sync(SyncReason::Blocks)?;
                 }

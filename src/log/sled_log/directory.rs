@@ -15,12 +15,14 @@ use crate::{
     },
 };
 
-/// Rows of a page: about as many bytes as a block.
-pub const PAGE_ROWS: usize = 1024;
+/// Rows of a page. The last page is written with every slice, so that it must be small beside one.
+pub const PAGE_ROWS: usize = 128;
 
 /// One block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
+    /// Its number, by which it is stored: blocks are counted from the first.
+    pub number: u32,
     /// Its first place.
     pub first: Sequence,
     /// How many events.
@@ -56,7 +58,8 @@ impl Directory {
             let bytes =
                 store.get(&keys::directory_page(page))?.ok_or_else(|| lost(page, next, stored_through, "missing"))?;
             let rows = decode(&bytes).map_err(|_| lost(page, next, stored_through, "altered"))?;
-            for row in rows {
+            for (first, count, last_accepted_ns) in rows {
+                let row = Row { number: directory.rows.len() as u32, first, count, last_accepted_ns };
                 if next > stored_through {
                     break;
                 }
@@ -92,6 +95,7 @@ impl Directory {
     /// Adds blocks that are durable now.
     pub fn extend(&mut self, rows: &[Row]) {
         for row in rows {
+            assert_eq!(row.number as usize, self.rows.len(), "blocks are counted without a gap");
             assert!(
                 self.rows.last().is_none_or(|last| last.last().next() == row.first),
                 "blocks follow each other without a gap"
@@ -127,15 +131,14 @@ fn encode(rows: &[Row]) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Row>, Malformed> {
+/// First place, count and last accepted time of each row.
+fn decode(bytes: &[u8]) -> Result<Vec<(Sequence, u32, i64)>, Malformed> {
     let mut reader = Reader::new(bytes);
     if reader.u32()? != crc32fast::hash(bytes.get(4..).unwrap_or_default()) {
         return Err(reader.malformed());
     }
     let count = reader.u32()?;
-    (0..count)
-        .map(|_| Ok(Row { first: Sequence(reader.u64()?), count: reader.u32()?, last_accepted_ns: reader.i64()? }))
-        .collect()
+    (0..count).map(|_| Ok((Sequence(reader.u64()?), reader.u32()?, reader.i64()?))).collect()
 }
 
 fn lost(page: u32, next: Sequence, stored_through: Sequence, how: &str) -> StorageError {

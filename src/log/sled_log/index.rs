@@ -41,7 +41,7 @@ pub struct SearchIndex {
 /// Which family answered when the log was last open.
 pub(super) fn family_in_use(store: &Store) -> Result<u32, StorageError> {
     let stored = store.get(keys::FAMILIES)?;
-    let number = stored.and_then(|bytes| bytes.as_ref().try_into().ok().map(u32::from_be_bytes));
+    let number = stored.and_then(|bytes| bytes[..].try_into().ok().map(u32::from_be_bytes));
     Ok(number.filter(|number| FAMILIES.contains(number)).unwrap_or(FAMILIES[0]))
 }
 

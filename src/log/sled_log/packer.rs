@@ -17,13 +17,13 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    domain::Sequence,
     log::contract::Record,
     storage::{
         ChainHash, StorageError,
         durable::SyncReason,
         keys,
         runs::RunFamily,
+        slots::Slots,
         store::Writer,
         watermark::{Watermark, WatermarkFile},
     },
@@ -53,6 +53,8 @@ pub enum Command {
 pub struct Packer {
     pub(super) shared: Arc<Shared>,
     pub(super) writer: Writer,
+    /// How far the keys of blocks are made.
+    pub(super) slots: Slots,
     pub(super) watermark_file: WatermarkFile,
     pub(super) watermark: Watermark,
     pub(super) families: Vec<Arc<RunFamily>>,
@@ -172,12 +174,15 @@ impl Packer {
         let mut rows = Vec::with_capacity(blocks.len());
         let mut keys_written = Vec::with_capacity(blocks.len());
         let mut chain = self.chain;
-        for records in blocks {
+        let first_number = self.shared.directory.read().unwrap_or_else(PoisonError::into_inner).rows().len() as u32;
+        for (number, records) in (first_number..).zip(blocks) {
             let (facts, bytes) = block::encode(records, chain);
             chain = facts.chain_after;
-            self.writer.put(&keys::block(facts.first), &bytes)?;
-            keys_written.push((facts.first, crc32fast::hash(&bytes)));
-            rows.push(Row { first: facts.first, count: facts.count, last_accepted_ns: facts.last_accepted_ns });
+            self.slots.reach(number, |number| [keys::block(number)], &mut self.writer)?;
+            self.writer.put(&keys::block(number), &bytes)?;
+            let row = Row { number, first: facts.first, count: facts.count, last_accepted_ns: facts.last_accepted_ns };
+            keys_written.push((row, crc32fast::hash(&bytes)));
+            rows.push(row);
             self.watermark.stored_through = facts.last();
             self.watermark.accepted_time_ns = facts.last_accepted_ns;
         }
@@ -199,12 +204,13 @@ impl Packer {
     }
 
     /// What sled gives back now must be what was written: only then may the journal forget it.
-    fn read_back(&self, written: &[(Sequence, u32)]) -> Result<(), StorageError> {
-        for (first, crc) in written {
-            let bytes = self.shared.store.get(&keys::block(*first))?;
+    fn read_back(&self, written: &[(Row, u32)]) -> Result<(), StorageError> {
+        for (row, crc) in written {
+            let bytes = self.shared.store.get(&keys::block(row.number))?;
             if bytes.is_none_or(|bytes| crc32fast::hash(&bytes) != *crc) {
                 return Err(StorageError::Damaged(format!(
-                    "the block at sequence {first} cannot be read back as written"
+                    "the block at sequence {} cannot be read back as written",
+                    row.first
                 )));
             }
         }

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     fs,
-    sync::{Arc, atomic::AtomicUsize, mpsc},
+    sync::{Arc, PoisonError, atomic::AtomicUsize, mpsc},
 };
 
 use tokio::sync::watch;
@@ -39,6 +39,7 @@ use crate::{
         journal::{self, HalfStart, Journal, Replayed, ReplayedFrame},
         keys,
         runs::RunFamily,
+        slots::Slots,
         state::{self, StateDigest},
         store::{self, Store, Writer},
         watermark::{Watermark, WatermarkFile},
@@ -140,6 +141,7 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         free_seen: None,
     };
     let packer = Packer {
+        slots: Slots::from(shared.directory.read().unwrap_or_else(PoisonError::into_inner).rows().len() as u32),
         shared: Arc::clone(&shared),
         writer,
         watermark_file,
@@ -245,7 +247,7 @@ pub(super) fn check_last_blocks(
     let rows = directory.rows();
     let mut chain = None;
     for row in &rows[rows.len().saturating_sub(BLOCKS_CHECKED)..] {
-        let bytes = store.get(&keys::block(row.first))?.ok_or_else(|| missing(row.first, row.last(), watermark))?;
+        let bytes = store.get(&keys::block(row.number))?.ok_or_else(|| missing(row.first, row.last(), watermark))?;
         let facts = OpenBlock::check(&bytes, row.first)?.facts;
         if facts.last() != row.last() || chain.is_some_and(|chain| chain != facts.chain_before) {
             return Err(StorageError::Damaged(format!(

@@ -19,6 +19,9 @@ use crate::{
     storage::{CHAIN_START, ChainHash, StorageError, journal::Stored, keys, state::DurableState, store::Store},
 };
 
+/// A read looks at no more blocks than this.
+const BLOCKS_PER_READ_MAX: usize = 256;
+
 /// The shared state.
 #[derive(Debug)]
 pub struct Shared {
@@ -126,33 +129,40 @@ impl Shared {
             return Ok(None);
         }
         // Blocks ruled out cost a read each: a bounded number, so that a reader of nothing still says how far it is.
-        let mut examined = after;
-        for _ in 0..256 {
+        let (mut examined, mut blocks, mut bytes) = (after, Vec::new(), 0);
+        for _ in 0..BLOCKS_PER_READ_MAX {
             if let Some(chunk) = self.read_tail(examined, last, bytes_max) {
-                return Ok(Some(chunk));
+                return Ok(Some(if blocks.is_empty() { chunk } else { joined(&blocks, examined) }));
             }
             let Some(row) = self.row(examined.next()) else {
                 // The block moved from the tail to sled in between, or the other way of looking would have found it.
                 continue;
             };
-            if let Some(plan) = plan
-                && !self.may_match(row, plan)?
-            {
-                examined = row.last();
-                if examined >= last {
+            let block = match plan.map(|plan| self.may_match(row, plan)) {
+                Some(Ok(false)) => Ok(None),
+                Some(Err(error)) => Err(error),
+                Some(Ok(true)) | None => self.block(row).map(Some),
+            };
+            let block = match block {
+                Ok(block) => block,
+                // What was read before it is handed out; the next read reports it.
+                Err(_) if examined > after => break,
+                Err(error) => return Err(error),
+            };
+            if let Some(records) = block {
+                let from = records.partition_point(|record| record.sequence <= examined);
+                bytes += records[from..].iter().map(codec::weight_bytes).sum::<usize>();
+                if bytes > bytes_max && !blocks.is_empty() {
                     break;
                 }
-                continue;
+                blocks.push((records, from));
             }
-            let records = self.block(row)?;
-            let from = records.partition_point(|record| record.sequence <= examined);
-            let chunk = if from == 0 { records } else { records[from..].into() };
-            return Ok(Some(Chunk { records: chunk, through: row.last() }));
+            examined = row.last();
+            if examined >= last || bytes >= bytes_max {
+                break;
+            }
         }
-        if examined > after {
-            return Ok(Some(Chunk { records: Arc::new([]), through: examined }));
-        }
-        Err(nowhere(after.next()))
+        if examined > after { Ok(Some(joined(&blocks, examined))) } else { Err(nowhere(after.next())) }
     }
 
     /// One record. Blocking.
@@ -257,8 +267,8 @@ impl Shared {
     ///
     /// # Errors
     /// Stored data is damaged or cannot be read.
-    pub fn stored_block(&self, row: Row) -> Result<crate::storage::store::StoredValue, StorageError> {
-        self.store.get(&keys::block(row.first))?.ok_or_else(|| {
+    pub fn stored_block(&self, row: Row) -> Result<crate::storage::value::StoredValue, StorageError> {
+        self.store.get(&keys::block(row.number))?.ok_or_else(|| {
             StorageError::Damaged(format!(
                 "the block of events from sequence {} through {} is missing",
                 row.first,
@@ -303,6 +313,15 @@ impl Shared {
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was read of several blocks, each from a record on; one whole block is shared as it is.
+fn joined(blocks: &[(Arc<[Record]>, usize)], through: Sequence) -> Chunk {
+    let records = match blocks {
+        [(records, 0)] => Arc::clone(records),
+        several => several.iter().flat_map(|(records, from)| &records[*from..]).cloned().collect(),
+    };
+    Chunk { records, through }
 }
 
 fn nowhere(sequence: Sequence) -> StorageError {

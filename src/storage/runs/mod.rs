@@ -1,5 +1,5 @@
 //! Indexes as immutable sorted runs of (term, sequence) with a memory table before them. A run is written when the memory table is full,
-//! and runs are merged in levels, four into one, off the commit path. What is found is a hint: hashes can collide, so whoever asks looks
+//! and runs are merged in levels, eight into one, off the commit path. What is found is a hint: hashes can collide, so whoever asks looks
 //! at the record. A read error is never "absent".
 //!
 //! Runs follow each other along the log: every place of an older run lies before every place of a newer one, and the memory table comes
@@ -21,7 +21,7 @@ use std::{
 use manifest::{DeadRow, Manifest, RunRow};
 use memtable::Memtable;
 pub use part::Entry;
-use run::{META_PARTS, Run};
+use run::Run;
 use work::{Job, Step};
 
 use super::{
@@ -34,8 +34,8 @@ use crate::domain::{Sequence, term::TermHash};
 
 /// A memory table is commonly written as a run once it has so many entries: some 20 MiB of memory at most.
 pub const MEMTABLE_ENTRIES_MAX: usize = 256 * 1024;
-/// So many runs of one level are merged into one of the next.
-const MERGE_WIDTH: usize = 4;
+/// So many runs of one level are merged into one of the next: more are written less often, and are more to look into.
+const MERGE_WIDTH: usize = 8;
 
 /// One index.
 #[derive(Debug)]
@@ -49,7 +49,8 @@ pub struct RunFamily {
 
 #[derive(Debug, Default)]
 struct State {
-    runs: Vec<Arc<Run>>,
+    /// Shared with every look-up as it stands.
+    runs: Arc<[Arc<Run>]>,
     /// Being written as a run.
     frozen: Option<Arc<Memtable>>,
     live: Memtable,
@@ -117,8 +118,8 @@ impl RunFamily {
             let (runs, memory) = {
                 let state = self.read();
                 let tables = state.frozen.as_deref().into_iter().chain([&state.live]);
-                let memory: Vec<Sequence> = tables.flat_map(|table| table.places(term)).copied().collect();
-                (state.runs.clone(), memory)
+                let memory: Vec<Sequence> = tables.flat_map(|table| table.places(term)).collect();
+                (Arc::clone(&state.runs), memory)
             };
             match self.lookup_in(&runs, memory, term, (after, before), descending, limit) {
                 // A run that was merged away meanwhile has lost its parts by right: what took its place answers.
@@ -182,7 +183,7 @@ impl RunFamily {
     pub fn estimate(&self, term: TermHash) -> u64 {
         let state = self.read();
         let tables = state.frozen.as_deref().into_iter().chain([&state.live]);
-        let memory: usize = tables.map(|table| table.places(term).len()).sum();
+        let memory: usize = tables.map(|table| table.count(term)).sum();
         memory as u64 + state.runs.iter().map(|run| run.estimate(term)).sum::<u64>()
     }
 
@@ -270,7 +271,7 @@ impl RunFamily {
     }
 
     fn put_in_place(&self, run: Run, inputs: &[Arc<Run>], writer: &mut Writer) -> Result<(), StorageError> {
-        let mut runs = self.read().runs.clone();
+        let mut runs = self.read().runs.to_vec();
         let merged: Vec<u64> = inputs.iter().map(|input| input.number).collect();
         let at = runs.iter().position(|run| merged.contains(&run.number)).unwrap_or(runs.len());
         runs.retain(|run| !merged.contains(&run.number));
@@ -290,7 +291,7 @@ impl RunFamily {
             tracing::debug!(index = self.family, runs = runs.len(), "merged runs of an index");
         }
         let mut state = self.write();
-        state.runs = runs;
+        state.runs = runs.into();
         state.manifest = manifest;
         if inputs.is_empty() {
             state.frozen = None;
@@ -302,9 +303,10 @@ impl RunFamily {
     fn remove_dead(&self, writer: &mut Writer) -> Result<bool, StorageError> {
         let mut manifest = self.read().manifest.clone();
         let Some(dead) = manifest.dead.first().copied() else { return Ok(false) };
-        let all = (0..dead.parts).chain(META_PARTS..META_PARTS + dead.meta_pieces);
-        for part in all {
-            writer.delete(&keys::run_part(self.family, dead.number, part))?;
+        for part in run::made(dead.parts, dead.meta_pieces) {
+            for key in keys::run_part_with_fillers(self.family, dead.number, part) {
+                writer.delete(&key)?;
+            }
             if writer.slice_is_full() {
                 writer.sync(SyncReason::Runs)?;
             }

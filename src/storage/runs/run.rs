@@ -14,13 +14,14 @@ use crate::{
         bloom::Bloom,
         bytes::{Malformed, Reader},
         keys,
+        slots::{SLOTS_AHEAD, Slots},
         store::{Store, Writer},
     },
 };
 
 /// Where the numbers of meta's pieces begin.
 pub const META_PARTS: u32 = 0x8000_0000;
-const META_PIECE_BYTES: usize = 128 * 1024;
+const META_PIECE_BYTES: usize = 48 * 1024;
 const BLOOM_BYTES: (usize, usize) = (1024, 2 * 1024 * 1024);
 
 /// A run, ready to be searched.
@@ -48,6 +49,7 @@ pub struct RunWriter {
     level: u8,
     through: Sequence,
     builder: PartBuilder,
+    slots: Slots,
     firsts: Vec<Entry>,
     entries: u64,
     bloom: Bloom,
@@ -59,8 +61,8 @@ impl RunWriter {
     #[must_use]
     pub fn new(family: u32, number: u64, level: u8, through: Sequence, entries_about: u64) -> Self {
         let bloom = Bloom::for_entries(entries_about as usize, BLOOM_BYTES.0, BLOOM_BYTES.1);
-        let (builder, firsts) = (PartBuilder::default(), Vec::new());
-        Self { family, number, level, through, builder, firsts, entries: 0, bloom, last_term: None }
+        let (builder, slots, firsts) = (PartBuilder::default(), Slots::from(0), Vec::new());
+        Self { family, number, level, through, builder, slots, firsts, entries: 0, bloom, last_term: None }
     }
 
     /// Adds the next entry, and writes a part where one is full.
@@ -95,8 +97,9 @@ impl RunWriter {
         let crc = crc32fast::hash(&meta[4..]);
         meta[..4].copy_from_slice(&crc.to_le_bytes());
         let mut meta_pieces = 0;
+        self.slots = Slots::from(META_PARTS);
         for piece in meta.chunks(META_PIECE_BYTES) {
-            writer.put(&keys::run_part(self.family, self.number, META_PARTS + meta_pieces), piece)?;
+            self.put(META_PARTS + meta_pieces, piece, writer)?;
             meta_pieces += 1;
         }
         Ok(Run {
@@ -112,12 +115,23 @@ impl RunWriter {
 
     fn write_part(&mut self, writer: &mut Writer) -> Result<(), StorageError> {
         if let Some((first, entries, bytes)) = self.builder.finish() {
-            writer.put(&keys::run_part(self.family, self.number, self.firsts.len() as u32), &bytes)?;
+            self.put(self.firsts.len() as u32, &bytes, writer)?;
             self.firsts.push(first);
             self.entries += u64::from(entries);
         }
         Ok(())
     }
+
+    fn put(&mut self, part: u32, bytes: &[u8], writer: &mut Writer) -> Result<(), StorageError> {
+        let (family, number) = (self.family, self.number);
+        self.slots.reach(part, |part| keys::run_part_with_fillers(family, number, part), writer)?;
+        writer.put(&keys::run_part(family, number, part), bytes)
+    }
+}
+
+/// The numbers of all keys that were made for a run of so many parts and pieces of meta.
+pub fn made(parts: u32, meta_pieces: u32) -> impl Iterator<Item = u32> {
+    (0..parts + SLOTS_AHEAD).chain(META_PARTS..META_PARTS + meta_pieces + SLOTS_AHEAD)
 }
 
 impl Run {

@@ -102,7 +102,11 @@ async fn outcome(case: &Case, told: &str) -> &'static str {
         Ok(opened) => opened,
         Err(error) => {
             assert!(!error.is_configuration(), "the operator is blamed for damage: {error}; {told}");
-            let damaged = matches!(error, OpenError::Storage(StorageError::Damaged(_) | StorageError::Io { .. }));
+            let damaged = match &error {
+                OpenError::Storage(StorageError::Damaged(_) | StorageError::Io { .. }) => true,
+                OpenError::Storage(StorageError::Sled { what, .. }) => what.contains("is damaged"),
+                OpenError::OtherNode { .. } => false,
+            };
             assert!(damaged, "refused without its reason: {error:?}; {told}");
             return "refused";
         }
