@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // These messages carry event bytes that must pass through unchanged: hand-written types hold them raw.
         .extern_path(".tradelane.v1.SignedEvent", "crate::wire::SignedEvent")
         .extern_path(".tradelane.v1.PublishRequest", "crate::wire::PublishRequest")
+        .extern_path(".tradelane.v1.EventBatch", "crate::wire::EventBatch")
         .extern_path(".tradelane.v1.ReplicaBatch", "crate::wire::ReplicaBatch")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .bytes(".tradelane.v1")

@@ -1,16 +1,31 @@
 //! An event as the API hands it out: the publisher's bytes as they are, and beside them what this node knows. It never looks into the
 //! event.
 
-use std::sync::Arc;
+use std::{io::Write, sync::Arc};
 
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message, string},
+};
 use prost_types::Timestamp;
 
 use crate::{
     domain::{Epoch, Position, Sequence, SpiffeId},
     log::{EventLog, LogError, OriginFacts, Record, contract::EpochFacts},
-    wire::{SignedEvent, proto},
+    wire::{EventBatch, SignedEvent, proto, raw::EVENTS_TAG},
 };
+
+/// What a recorded event takes beside its own bytes, about.
+const FACTS_BYTES: usize = 256;
+
+/// The numbers of `RecordedEvent`'s fields.
+mod tag {
+    pub const SIGNED: u32 = 1;
+    pub const POSITION: u32 = 2;
+    pub const ACCEPTED_TIME: u32 = 3;
+    pub const ORIGIN: u32 = 4;
+    pub const VIA: u32 = 5;
+}
 
 /// Writes records of one node's log.
 #[derive(Debug, Clone)]
@@ -47,6 +62,53 @@ impl Recorder {
             origin: Some(self.origin(record)),
             via: record.origin.as_ref().map(|origin| via(origin)).unwrap_or_default(),
         })
+    }
+
+    /// Events with what this node knows of them, as [`Self::recorded`] says it, encoded at once: their bytes are copied from the log's
+    /// once, and not looked into.
+    #[must_use]
+    pub fn batch(&self, records: &[Record]) -> EventBatch {
+        let bytes = records.iter().map(|record| record.signed.len() + FACTS_BYTES).sum();
+        let (mut encoded, mut facts) = (Vec::with_capacity(bytes), Vec::with_capacity(FACTS_BYTES));
+        let mut own = None;
+        for record in records {
+            facts.clear();
+            self.put_facts(record, &mut own, &mut facts);
+            let signed = record.signed.len();
+            let whole = key_len(tag::SIGNED) + encoded_len_varint(signed as u64) + signed + facts.len();
+            encode_key(EVENTS_TAG, WireType::LengthDelimited, &mut encoded);
+            encode_varint(whole as u64, &mut encoded);
+            encode_key(tag::SIGNED, WireType::LengthDelimited, &mut encoded);
+            encode_varint(signed as u64, &mut encoded);
+            encoded.extend_from_slice(&record.signed);
+            encoded.extend_from_slice(&facts);
+        }
+        EventBatch { events: Vec::new(), encoded: encoded.into() }
+    }
+
+    /// Everything of a `RecordedEvent` but the event. `own` keeps what the origins of this node's own events have in common.
+    fn put_facts(&self, record: &Record, own: &mut Option<(Epoch, proto::Origin)>, into: &mut Vec<u8>) {
+        let mut position = [0; 64];
+        let mut rest = &mut position[..];
+        write!(rest, "{}", self.position(record.sequence)).expect("a position takes 53 bytes at most");
+        let length = 64 - rest.len();
+        encode_key(tag::POSITION, WireType::LengthDelimited, into);
+        encode_varint(length as u64, into);
+        into.extend_from_slice(&position[..length]);
+        message::encode(tag::ACCEPTED_TIME, &timestamp(record.accepted_time_ns), into);
+        if let Some(origin) = &record.origin {
+            message::encode(tag::ORIGIN, &self.origin(record), into);
+            string::encode_repeated(tag::VIA, &via(origin), into);
+            return;
+        }
+        let life = self.life_of(record.sequence);
+        let (_, origin) = match own.take() {
+            Some(known) if known.0 == life => own.insert(known),
+            _ => own.insert((life, self.origin(record))),
+        };
+        origin.sequence = record.sequence.get();
+        origin.accepted_time = Some(timestamp(record.accepted_time_ns));
+        message::encode(tag::ORIGIN, origin, into);
     }
 
     /// Where the event was first admitted.
@@ -137,6 +199,31 @@ mod tests {
             assert_eq!(recorded.accepted_time, Some(Timestamp { seconds: 1, nanos: 500_000_000 }));
         }
         assert!(matches!(recorder.recorded(&record(1, b"\xff")), Err(LogError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_batch_says_what_its_events_say_one_by_one() {
+        let name = |name: &str| SpiffeId::parse(name).expect("a good name");
+        let signed = |bytes: &'static [u8]| SignedEvent { event: Bytes::from_static(bytes), signature: None };
+        let origin = OriginFacts {
+            node: name("spiffe://exchange.gov.cl/node/vap-1"),
+            epoch: epoch(7),
+            sequence: Sequence(99),
+            accepted_time_ns: -1,
+            via: vec![name("spiffe://exchange.gov.pk/node/a"), name("spiffe://exchange.gov.pk/node/b")],
+        };
+        let taken =
+            Record { origin: Some(Arc::new(origin)), ..record(u64::MAX, &signed(&[9; 70_000]).encode_to_vec()) };
+        let records = [record(10, b""), taken, record(11, &signed(b"raw").encode_to_vec())];
+        let recorder = recorder();
+        let events = records.iter().map(|record| recorder.recorded(record).expect("well formed")).collect();
+        let one_by_one = EventBatch { events, ..EventBatch::default() };
+        let batch = recorder.batch(&records);
+        assert_eq!(EventBatch::decode(&*batch.encode_to_vec()).expect("well formed"), one_by_one);
+        assert_eq!(
+            (batch.encode_to_vec(), batch.encoded_len()),
+            (one_by_one.encode_to_vec(), one_by_one.encoded_len())
+        );
     }
 
     #[test]

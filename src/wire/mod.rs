@@ -19,7 +19,7 @@ pub mod proto {
 }
 
 pub use content::content_equal;
-pub use raw::{PublishRequest, ReplicaBatch, SignedEvent};
+pub use raw::{EventBatch, PublishRequest, ReplicaBatch, SignedEvent};
 
 /// The descriptors of the whole API with their comments, for reflection and the JSON mapping.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -9,8 +9,10 @@ use prost::{
 
 use super::proto;
 
+mod batch;
 mod replica;
 
+pub use batch::{EVENTS_TAG, EventBatch};
 pub use replica::{EVENTS_PER_BATCH_MAX, ReplicaBatch};
 
 /// The most events of one request. A 4 MiB request could hold two million empty events: no more than one beyond this is kept while

@@ -104,11 +104,8 @@ impl Watch {
             match self.session.next().await? {
                 Ok(SessionMessage::Events(records)) => self.batch = records.into(),
                 Ok(other) => {
-                    let message = said(&self.recorder, other).map_err(Refused::from).map_err(Status::from);
-                    match message.map(own_words) {
-                        Ok(Some(message)) => return Some(Ok(message)),
-                        Ok(None) => {}
-                        Err(status) => return Some(Err(status)),
+                    if let Some(message) = own_words(said(&self.recorder, other)) {
+                        return Some(Ok(message));
                     }
                 }
                 Err(end) => return Some(Err(Refused::from(end).into())),

@@ -87,8 +87,18 @@ fn answer(
 ) -> Result<proto::PublishResponse, Refused> {
     match result {
         Ok(outcomes) => {
-            let results = outcomes.into_iter().map(|outcome| told(parts, caller, method, outcome));
-            Ok(proto::PublishResponse { results: results.collect() })
+            let (mut fresh, mut again) = (0, 0);
+            let results = outcomes.into_iter().map(|EventOutcome { event_id, fate }| match fate {
+                Ok(appended) => {
+                    *(if appended.duplicate { &mut again } else { &mut fresh }) += 1;
+                    stored(&parts.recorder, event_id, appended)
+                }
+                Err(fault) => refused(parts, caller, method, event_id, fault.into()),
+            });
+            let response = proto::PublishResponse { results: results.collect() };
+            // Once a request and not once an event: each looks into a table that all callers share.
+            count_stored(parts, caller, fresh, again);
+            Ok(response)
         }
         Err(error) => {
             let refused = Refused::from(error);
@@ -99,24 +109,27 @@ fn answer(
     }
 }
 
-fn told(parts: &EventServiceParts, caller: &Caller, method: &str, outcome: EventOutcome) -> proto::PublishResult {
-    let EventOutcome { event_id, fate } = outcome;
-    match fate {
-        Ok(appended) => {
-            let counted =
-                if appended.duplicate { telemetry::EVENTS_DUPLICATE_TOTAL } else { telemetry::EVENTS_PUBLISHED_TOTAL };
-            metrics::counter!(counted).increment(1);
-            let (first, again) = if appended.duplicate { (0, 1) } else { (1, 0) };
-            parts.published.note(&caller.id, first, again);
-            stored(&parts.recorder, event_id, appended)
-        }
-        Err(fault) => {
-            let refused = Refused::from(fault);
-            metrics::counter!(telemetry::EVENTS_REJECTED_TOTAL, "reason" => refused.reason).increment(1);
-            parts.note_denial(caller, method, &refused);
-            proto::PublishResult { event_id, error: Some(refused.into_rpc()), ..proto::PublishResult::default() }
+fn count_stored(parts: &EventServiceParts, caller: &Caller, fresh: u64, again: u64) {
+    for (counter, events) in [(telemetry::EVENTS_PUBLISHED_TOTAL, fresh), (telemetry::EVENTS_DUPLICATE_TOTAL, again)] {
+        if events > 0 {
+            metrics::counter!(counter).increment(events);
         }
     }
+    if fresh + again > 0 {
+        parts.published.note(&caller.id, fresh, again);
+    }
+}
+
+fn refused(
+    parts: &EventServiceParts,
+    caller: &Caller,
+    method: &str,
+    event_id: String,
+    refused: Refused,
+) -> proto::PublishResult {
+    metrics::counter!(telemetry::EVENTS_REJECTED_TOTAL, "reason" => refused.reason).increment(1);
+    parts.note_denial(caller, method, &refused);
+    proto::PublishResult { event_id, error: Some(refused.into_rpc()), ..proto::PublishResult::default() }
 }
 
 fn stored(recorder: &Recorder, event_id: String, appended: crate::log::Appended) -> proto::PublishResult {

@@ -13,7 +13,6 @@ use crate::{
         stream_quota::OpenStream,
     },
     domain::{Position, header::SubjectTerm},
-    log::LogError,
     subscribe::{Asked, SessionMessage, Start},
     telemetry,
     wire::{
@@ -44,8 +43,7 @@ pub(super) async fn subscribe(
     let messages = session.map(move |message| {
         let _counts_while_open = &live;
         let message = message.map_err(Refused::from)?;
-        let message = said(&recorder, message).map_err(Refused::from)?;
-        Ok(proto::SubscribeResponse { message: Some(message) })
+        Ok(proto::SubscribeResponse { message: Some(said(&recorder, message)) })
     });
     Ok(Response::new(messages.boxed()))
 }
@@ -105,8 +103,8 @@ pub(in crate::api) fn start(start: Option<&subscribe_request::Start>) -> Result<
 }
 
 /// A session's message as the API says it.
-pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Result<Message, LogError> {
-    Ok(match message {
+pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Message {
+    match message {
         SessionMessage::Started { after, narrowing } => Message::Started(proto::SubscriptionStarted {
             after_position: after.to_string(),
             narrowed_filters: narrowing.narrowed_filters,
@@ -115,8 +113,7 @@ pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Resu
         }),
         SessionMessage::Events(records) => {
             metrics::counter!(telemetry::EVENTS_DELIVERED_TOTAL).increment(records.len() as u64);
-            let events = records.iter().map(|record| recorder.recorded(record));
-            Message::Events(proto::EventBatch { events: events.collect::<Result<_, _>>()? })
+            Message::Events(recorder.batch(&records))
         }
         SessionMessage::Progress { position, time_ns } => {
             Message::Progress(proto::Progress { position: position.to_string(), time: Some(timestamp(time_ns)) })
@@ -131,7 +128,7 @@ pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Resu
                 position: position.to_string(),
             })
         }
-    })
+    }
 }
 
 fn spoken(subject: SubjectTerm) -> proto::Subject {

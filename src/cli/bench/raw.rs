@@ -167,9 +167,9 @@ mod tests {
 
     use super::*;
     use crate::wire::{
-        SignedEvent,
+        EventBatch, SignedEvent,
         proto::{
-            EventBatch, PublishResponse, PublishResult, PublishStreamResponse, RecordedEvent, SubscribeResponse,
+            PublishResponse, PublishResult, PublishStreamResponse, RecordedEvent, SubscribeResponse,
             publish_stream_response::Answer, subscribe_response,
         },
     };
@@ -190,7 +190,7 @@ mod tests {
         let event = crate::wire::proto::Event { event_id: "the id".into(), ..Default::default() };
         let signed = SignedEvent { event: event.encode_to_vec().into(), signature: None };
         let recorded = RecordedEvent { position: "p".into(), signed: Some(signed), ..RecordedEvent::default() };
-        let batch = EventBatch { events: vec![recorded.clone(), recorded] };
+        let batch = EventBatch { events: vec![recorded.clone(), recorded], ..EventBatch::default() };
         let response = SubscribeResponse { message: Some(subscribe_response::Message::Events(batch)) };
         let bytes = response.encode_to_vec();
         assert_eq!(delivered(&bytes).map(id_of).collect::<Vec<_>>(), [Some(&b"the id"[..]); 2]);

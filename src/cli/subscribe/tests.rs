@@ -5,7 +5,7 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::{
     cli::{ExitCode, fake_node::FakeNode, terminal::OutputFormat},
-    wire::proto::{CaughtUp, EventBatch},
+    wire::{EventBatch, proto::CaughtUp},
 };
 
 fn position(sequence: u64) -> String {
@@ -25,7 +25,7 @@ fn started(after: u64) -> Result<SubscribeResponse, Status> {
 fn events(sequences: &[u64]) -> Result<SubscribeResponse, Status> {
     let events =
         sequences.iter().map(|sequence| RecordedEvent { position: position(*sequence), ..RecordedEvent::default() });
-    says(Message::Events(EventBatch { events: events.collect() }))
+    says(Message::Events(EventBatch { events: events.collect(), ..EventBatch::default() }))
 }
 
 fn caught_up(sequence: u64) -> Result<SubscribeResponse, Status> {
