@@ -212,8 +212,7 @@ mod tests {
             accepted_time_ns: -1,
             via: vec![name("spiffe://exchange.gov.pk/node/a"), name("spiffe://exchange.gov.pk/node/b")],
         };
-        let taken =
-            Record { origin: Some(Arc::new(origin)), ..record(u64::MAX, &signed(&[9; 70_000]).encode_to_vec()) };
+        let taken = Record { origin: Some(Arc::new(origin)), ..record(u64::MAX, &signed(&[9; 9_000]).encode_to_vec()) };
         let records = [record(10, b""), taken, record(11, &signed(b"raw").encode_to_vec())];
         let recorder = recorder();
         let events = records.iter().map(|record| recorder.recorded(record).expect("well formed")).collect();

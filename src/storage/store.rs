@@ -350,7 +350,7 @@ mod tests {
     fn a_lost_piece_is_an_error_and_never_absence() {
         let directory = tempfile::tempdir().unwrap();
         let (store, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
-        writer.put(b"L", &[1; VALUE_BYTES_MAX]).unwrap();
+        writer.put(b"L", &vec![1; VALUE_BYTES_MAX]).unwrap();
         assert!(writer.remove(&keys::piece(b"L", 0, 1)).unwrap());
         assert!(matches!(store.get(b"L"), Err(StorageError::Damaged(_))));
     }
