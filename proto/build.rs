@@ -5,7 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 /// The files to compile; what they import is found from them.
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
+    "proto/tradelane/v1/subscription_service.proto",
     "proto/tradelane/v1/clearance_service.proto",
     "proto/tradelane/v1/event_service.proto",
     "proto/tradelane/v1/node_service.proto",

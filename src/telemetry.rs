@@ -71,6 +71,18 @@ metrics_list! {
         "Events refused at the publish door.";
     EVENTS_DELIVERED_TOTAL = Counter "tradelane_events_delivered_total" []
         "Events sent to subscribers.";
+    EVENTS_REDELIVERED_TOTAL = Counter "tradelane_events_redelivered_total" []
+        "Events sent to consumers of durable subscriptions once more, after an attempt that failed.";
+    SETTLEMENTS_TOTAL = Counter "tradelane_settlements_total" ["verb", "outcome"]
+        "What consumers of durable subscriptions said of deliveries, and what became of it.";
+    DURABLE_SUBSCRIPTIONS = Gauge "tradelane_durable_subscriptions" []
+        "Durable subscriptions that there are.";
+    DURABLE_CONSUMERS = Gauge "tradelane_durable_consumers" []
+        "Consumers of durable subscriptions that are connected.";
+    DURABLE_LAG_EVENTS = Gauge "tradelane_durable_lag_events" []
+        "How many events the slowest durable subscription that somebody consumes is behind the end of the log.";
+    DEAD_LETTERS = Gauge "tradelane_dead_letters" []
+        "Dead letters of all durable subscriptions.";
     SUBSCRIBERS = Gauge "tradelane_subscribers" []
         "Live streams of Subscribe.";
     SUBSCRIBER_LAG_EVENTS = Gauge "tradelane_subscriber_lag_events" []

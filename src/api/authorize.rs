@@ -246,9 +246,12 @@ mod tests {
             let reason = |name: &str| rules.check(Some(&caller(name)), method).err().map(|refused| refused.reason);
             let open = *needs == rpc_policy::Needs::Identity;
             assert_eq!(rules.check(None, method).expect_err("refused").reason, "NO_IDENTITY", "{method}");
-            let publishes = method.contains(".EventService/") || method.contains(".ClearanceService/");
+            let of_participants = [".EventService/", ".ClearanceService/", ".SubscriptionService/"];
+            let publishes = of_participants.iter().any(|service| method.contains(service));
             assert_eq!(reason(TERMINAL).is_none(), publishes || open, "{method}");
-            let operates = method.contains(".NodeService/") || method.ends_with("/ExplainEvent");
+            let of_operators = ["/ExplainEvent", "/GetSubscription", "/DeleteSubscription", "DeadLetters"];
+            let operates =
+                method.contains(".NodeService/") || of_operators.iter().any(|ending| method.ends_with(ending));
             assert_eq!(reason(OPERATOR).is_none(), operates || open, "{method}");
             assert_eq!(reason(CUSTOMS), (!open).then_some("NOT_GRANTED"), "{method}");
         }

@@ -16,6 +16,7 @@ pub mod recorded;
 pub mod reflection;
 pub mod status;
 pub mod stream_quota;
+pub mod subscriptions;
 
 pub use authorize::AuthorizeLayer;
 pub use calls::{CallRules, CallsLayer};

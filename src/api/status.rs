@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::Code;
 
 mod details;
+mod durable;
 mod publish;
 mod query;
 mod subscribe;

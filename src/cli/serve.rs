@@ -72,7 +72,7 @@ async fn start(config: Config) -> Result<RunningNode, Failure> {
             | StartError::CodeList { .. }
             | StartError::Listen { .. } => ExitCode::Configuration,
             StartError::Log(error) if error.is_configuration() => ExitCode::Configuration,
-            StartError::Log(_) | StartError::Peers(_) => ExitCode::Storage,
+            StartError::Log(_) | StartError::Peers(_) | StartError::Subscriptions(_) => ExitCode::Storage,
         };
         Failure::new(code, error)
     })

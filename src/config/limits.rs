@@ -20,6 +20,10 @@ pub struct SubscriptionsConfig {
     pub window_messages_max: usize,
     /// Live subscriptions together.
     pub sessions_max: usize,
+    /// Durable subscriptions of one participant.
+    pub durable_per_participant_max: usize,
+    /// Connected consumers of durable subscriptions together.
+    pub consumers_max: usize,
 }
 
 /// `[storage]`
@@ -51,6 +55,9 @@ impl SubscriptionsConfig {
             ),
             window_messages_max: reader.count_up_to("subscriptions.window_messages_max", 1_024) as usize,
             sessions_max: reader.count_up_to("subscriptions.sessions_max", 1_000_000) as usize,
+            durable_per_participant_max: reader.count_up_to("subscriptions.durable_per_participant_max", 100_000)
+                as usize,
+            consumers_max: reader.count_up_to("subscriptions.consumers_max", 1_000_000) as usize,
         }
     }
 }

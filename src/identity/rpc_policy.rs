@@ -32,6 +32,8 @@ pub enum CallRefusal {
 const PUBLISH: Needs = Needs::AnyOf(&[Action::Publish]);
 /// Who may only publish reads her own events.
 const READ: Needs = Needs::AnyOf(&[Action::Read, Action::Publish]);
+/// One's own durable subscriptions; another's are for operators, which the call decides.
+const READ_OR_OPERATE: Needs = Needs::AnyOf(&[Action::Read, Action::Publish, Action::Operate]);
 const OPERATE: Needs = Needs::AnyOf(&[Action::Operate]);
 const OPERATE_OR_AUDIT: Needs = Needs::AnyOf(&[Action::Operate, Action::Audit]);
 /// The operator, or the event's publisher: which of them she is, the call decides.
@@ -50,6 +52,18 @@ pub const TABLE: &[(&str, Needs)] = &[
     ("/tradelane.v1.ClearanceService/GetClearance", READ),
     ("/tradelane.v1.ClearanceService/ListClearances", READ),
     ("/tradelane.v1.ClearanceService/WatchClearances", READ),
+    ("/tradelane.v1.SubscriptionService/CreateSubscription", READ),
+    ("/tradelane.v1.SubscriptionService/GetSubscription", READ_OR_OPERATE),
+    ("/tradelane.v1.SubscriptionService/ListSubscriptions", READ),
+    ("/tradelane.v1.SubscriptionService/UpdateSubscription", READ),
+    ("/tradelane.v1.SubscriptionService/DeleteSubscription", READ_OR_OPERATE),
+    ("/tradelane.v1.SubscriptionService/Consume", READ),
+    ("/tradelane.v1.SubscriptionService/SeekSubscription", READ),
+    ("/tradelane.v1.SubscriptionService/PauseSubscription", READ),
+    ("/tradelane.v1.SubscriptionService/ResumeSubscription", READ),
+    ("/tradelane.v1.SubscriptionService/ListDeadLetters", READ_OR_OPERATE),
+    ("/tradelane.v1.SubscriptionService/ReplayDeadLetters", READ_OR_OPERATE),
+    ("/tradelane.v1.SubscriptionService/DropDeadLetters", READ_OR_OPERATE),
     ("/tradelane.v1.NodeService/GetNode", OPERATE),
     ("/tradelane.v1.NodeService/ListConnections", OPERATE),
     ("/tradelane.v1.NodeService/ListParticipants", OPERATE),
@@ -65,6 +79,7 @@ pub const TABLE: &[(&str, Needs)] = &[
     ("/tradelane.v1.NodeService/PausePeer", OPERATE),
     ("/tradelane.v1.NodeService/ResumePeer", OPERATE),
     ("/tradelane.v1.NodeService/ListQuarantine", OPERATE),
+    ("/tradelane.v1.NodeService/ListSubscriptions", OPERATE),
     ("/tradelane.v1.PeerService/Replicate", Needs::Peer),
     ("/grpc.health.v1.Health/Check", Needs::Identity),
     ("/grpc.health.v1.Health/Watch", Needs::Identity),

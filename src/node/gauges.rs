@@ -8,7 +8,7 @@ use crate::{
     api::operations::{Readiness, Refresh},
     federation::{Direction, Federation},
     log::{EventLog, LogAdmin},
-    subscribe::Sessions,
+    subscribe::{Sessions, durable::DurableSubscriptions},
     telemetry,
     views::ViewHandle,
 };
@@ -22,6 +22,7 @@ struct Inner {
     admin: Arc<dyn LogAdmin>,
     views: Vec<ViewHandle>,
     sessions: Arc<Sessions>,
+    durable: Arc<DurableSubscriptions>,
     federation: Arc<Federation>,
     draining: CancellationToken,
 }
@@ -31,11 +32,11 @@ impl Gauges {
         log: Arc<dyn EventLog>,
         admin: Arc<dyn LogAdmin>,
         views: Vec<ViewHandle>,
-        sessions: Arc<Sessions>,
+        (sessions, durable): (Arc<Sessions>, Arc<DurableSubscriptions>),
         federation: Arc<Federation>,
         draining: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner { log, admin, views, sessions, federation, draining }))
+        Self(Arc::new(Inner { log, admin, views, sessions, durable, federation, draining }))
     }
 
     /// Ready is a node that is not stopping and whose views have come to where the log ended at start.
@@ -69,6 +70,11 @@ impl Gauges {
             let slowest = sessions.iter().map(|session| head.saturating_sub(session.reached().get())).max();
             metrics::gauge!(telemetry::SUBSCRIBERS).set(sessions.len() as f64);
             metrics::gauge!(telemetry::SUBSCRIBER_LAG_EVENTS).set(slowest.unwrap_or(0) as f64);
+            let durable = inner.durable.totals();
+            metrics::gauge!(telemetry::DURABLE_SUBSCRIPTIONS).set(durable.subscriptions as f64);
+            metrics::gauge!(telemetry::DURABLE_CONSUMERS).set(durable.consumers as f64);
+            metrics::gauge!(telemetry::DURABLE_LAG_EVENTS).set(durable.lag_events_max as f64);
+            metrics::gauge!(telemetry::DEAD_LETTERS).set(durable.dead_letters as f64);
             refresh_peers(&inner.federation);
             let disk = inner.admin.disk();
             metrics::gauge!(telemetry::DATA_USED_BYTES).set(disk.used_bytes as f64);

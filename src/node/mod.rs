@@ -80,6 +80,9 @@ pub enum StartError {
     /// What is remembered of peers cannot be read.
     #[error("{}", .0.with_cause())]
     Peers(crate::storage::StorageError),
+    /// What is stored of durable subscriptions cannot be read.
+    #[error("{0}; restore this node from a backup")]
+    Subscriptions(String),
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] sled_log::OpenError),

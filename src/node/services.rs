@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::start::session_limits;
+use super::start::{durable_limits, session_limits};
 use crate::{
     api::{
         LiveCalls, NodeApi, NodeParts, PeerApi, Published, Recorder, StreamQuota,
@@ -13,6 +13,7 @@ use crate::{
         events::{EventApi, EventServiceParts},
         queries::{Queries, QueriesParts},
         reflection,
+        subscriptions::{SubscriptionApi, SubscriptionServiceParts},
     },
     clock::Clock,
     config::Config,
@@ -21,7 +22,10 @@ use crate::{
     identity::Identity,
     log::{LastAcknowledged, sled_log::OpenedLog},
     publish::{Door, DoorParts, EventQuota, PublishLimits},
-    subscribe::{Sessions, Subscriptions, SubscriptionsParts},
+    subscribe::{
+        Sessions, Subscriptions, SubscriptionsParts,
+        durable::{DurableParts, DurableSubscriptions},
+    },
     tasks::{OnFailure, Tasks},
     views::{
         Associations, AssociationsView, Runner, SearchView, ViewHandle,
@@ -30,6 +34,7 @@ use crate::{
     wire::proto::{
         clearance_service_server::ClearanceServiceServer, event_service_server::EventServiceServer,
         node_service_server::NodeServiceServer, peer_service_server::PeerServiceServer,
+        subscription_service_server::SubscriptionServiceServer,
     },
 };
 
@@ -55,17 +60,23 @@ pub(super) struct Services {
     pub(super) views: Vec<ViewHandle>,
     /// Live readers.
     pub(super) sessions: Arc<Sessions>,
+    /// Durable readers.
+    pub(super) durable: Arc<DurableSubscriptions>,
     /// Links to other nodes, not yet started.
     pub(super) federation: Arc<Federation>,
 }
 
 impl Shared<'_> {
     /// Starts the views and builds the services.
-    pub(super) fn build(self, routes: Routes) -> Services {
+    ///
+    /// # Errors
+    /// What is stored of durable subscriptions cannot be read, in words.
+    pub(super) fn build(self, routes: Routes) -> Result<Services, String> {
         let node = self.identity.own_id();
         let log = &self.opened.log;
         let index = &self.opened.search_index;
         let associations = Arc::new(Associations::default());
+        let durable = Arc::new(self.durable(associations.clone())?);
         let search = SearchView::new(index.clone(), node.clone());
         let bound = AssociationsView::new(associations.clone(), log.clone(), index.clone());
         let search_view = run_view(self.tasks, "view search", Runner::new(Arc::new(search), log.clone()));
@@ -112,6 +123,17 @@ impl Shared<'_> {
         let published = Arc::new(Published::default());
         let recorder = Recorder::new(node, &**log);
         let streams = StreamQuota::new(self.config.quotas.streams_max);
+        let durable_api = SubscriptionApi::new(SubscriptionServiceParts {
+            durable: durable.clone(),
+            access: self.identity.access().clone(),
+            recorder: recorder.clone(),
+            streams: streams.clone(),
+            tokens: tokens.clone(),
+            audit: self.identity.audit().clone(),
+            tasks: self.tasks.clone(),
+            clock: self.clock.clone(),
+            draining: self.draining.clone(),
+        });
         let clearances = ClearanceApi::new(ClearanceServiceParts {
             queries: queries.clone(),
             subscriptions: subscriptions.clone(),
@@ -132,12 +154,16 @@ impl Shared<'_> {
             clock: self.clock.clone(),
             draining: self.draining.clone(),
         });
-        let node_api = self.node_api(&views, associations, sessions.clone(), published, tokens, federation.clone());
+        let readers = (sessions.clone(), durable.clone());
+        let node_api = self.node_api(&views, associations, readers, published, tokens, federation.clone());
         let api = &self.config.api;
         let routes = routes
             .add_service(EventServiceServer::new(events).max_decoding_message_size(api.publish_request_bytes_max))
             .add_service(
                 ClearanceServiceServer::new(clearances).max_decoding_message_size(api.control_request_bytes_max),
+            )
+            .add_service(
+                SubscriptionServiceServer::new(durable_api).max_decoding_message_size(api.control_request_bytes_max),
             )
             .add_service(NodeServiceServer::new(node_api).max_decoding_message_size(api.control_request_bytes_max))
             .add_service(
@@ -145,7 +171,21 @@ impl Shared<'_> {
                     .max_decoding_message_size(api.control_request_bytes_max),
             );
         let routes = if api.reflection { reflection::add_to(routes) } else { routes };
-        Services { routes, views, sessions, federation }
+        Ok(Services { routes, views, sessions, durable, federation })
+    }
+
+    fn durable(&self, associations: Arc<Associations>) -> Result<DurableSubscriptions, String> {
+        DurableSubscriptions::open(DurableParts {
+            log: self.opened.log.clone(),
+            store: self.opened.state.clone(),
+            access: self.identity.access().clone(),
+            bindings: associations,
+            clock: self.clock.clone(),
+            node: self.identity.own_id(),
+            tasks: self.tasks.clone(),
+            draining: self.draining.clone(),
+            limits: durable_limits(self.config),
+        })
     }
 
     fn door(&self, associations: Arc<Associations>, acknowledged: Arc<LastAcknowledged>) -> Door {
@@ -167,7 +207,7 @@ impl Shared<'_> {
         &self,
         views: &[ViewHandle],
         associations: Arc<Associations>,
-        sessions: Arc<Sessions>,
+        (sessions, durable): (Arc<Sessions>, Arc<DurableSubscriptions>),
         published: Arc<Published>,
         tokens: Arc<PageTokens>,
         federation: Arc<Federation>,
@@ -180,6 +220,7 @@ impl Shared<'_> {
             views: views.to_vec(),
             associations,
             sessions,
+            durable,
             live: self.live.clone(),
             published,
             federation,

@@ -26,7 +26,7 @@ use crate::{
         EventLog,
         sled_log::{self, LogOptions, OpenedLog},
     },
-    subscribe::SessionLimits,
+    subscribe::{SessionLimits, durable::DurableLimits},
     tasks::{OnFailure, Tasks},
     telemetry,
     views::page_token::PageKey,
@@ -64,7 +64,7 @@ impl Node {
         let page_key = page_key::load_or_make(&config.node.data_dir, &*clock).map_err(data_dir_fails)?;
         let remembered = Federation::remembered(&config.node.data_dir, clock.clone()).map_err(StartError::Peers)?;
         let composing = compose(config, clock, identity, Arc::new(lists), page_key, listeners, (log, remembered));
-        Ok(Box::pin(composing).await)
+        Box::pin(composing).await
     }
 }
 
@@ -134,6 +134,17 @@ pub(super) const fn session_limits(config: &Config) -> SessionLimits {
     }
 }
 
+/// What durable subscriptions may cost.
+pub(super) const fn durable_limits(config: &Config) -> DurableLimits {
+    let subscriptions = &config.subscriptions;
+    DurableLimits {
+        per_participant_max: subscriptions.durable_per_participant_max,
+        consumers_max: subscriptions.consumers_max,
+        stalled_max: subscriptions.stall_timeout,
+        progress_interval: subscriptions.progress_interval,
+    }
+}
+
 async fn compose(
     config: Config,
     clock: Arc<dyn Clock>,
@@ -142,7 +153,7 @@ async fn compose(
     page_key: PageKey,
     listeners: Listeners,
     (opened, peer_table): (OpenedLog, Arc<PeerTable>),
-) -> RunningNode {
+) -> Result<RunningNode, StartError> {
     let (tasks, draining, cut) = (Tasks::new(), CancellationToken::new(), CancellationToken::new());
     let own_id = identity.own_id();
     let live = LiveCalls::new();
@@ -163,7 +174,8 @@ async fn compose(
         draining: &draining,
         page_key,
     };
-    let Services { routes, views, sessions, federation } = shared.build(Routes::new(health_service));
+    let services = shared.build(Routes::new(health_service)).map_err(StartError::Subscriptions)?;
+    let Services { routes, views, sessions, durable, federation } = services;
     let OpenedLog { log, search_index: _, state: _, admin } = opened;
     let rules = CallRules {
         methods: Methods::served(),
@@ -173,7 +185,8 @@ async fn compose(
         unary_timeout: config.api.unary_timeout,
         clock,
     };
-    let gauges = Gauges::new(log.clone(), admin.clone(), views, sessions, federation.clone(), draining.clone());
+    let readers = (sessions, durable);
+    let gauges = Gauges::new(log.clone(), admin.clone(), views, readers, federation.clone(), draining.clone());
     let (listener, address) = listeners.participants;
     serve_participants(&config.api, &identity, listener, routes, rules, &tasks);
     let operations_address = listeners.operations.map(|(listener, address)| {
@@ -186,7 +199,7 @@ async fn compose(
     watch_log(&tasks, admin.failed());
     federation.start(&identity, &config.node.data_dir, &tasks);
     announce(&config, &own_id, address, operations_address, &*log);
-    RunningNode {
+    Ok(RunningNode {
         id: own_id,
         address,
         operations_address,
@@ -198,7 +211,7 @@ async fn compose(
         draining,
         cut,
         stop_timeout: config.node.stop_timeout,
-    }
+    })
 }
 
 /// HTTP/2 as a node speaks it, without any service.
@@ -278,5 +291,6 @@ mod tests {
         let (told, untold) = (log_options(&config, node.clone()), LogOptions::new("/data", node));
         assert_eq!(format!("{told:?}"), format!("{untold:?}"));
         assert_eq!(session_limits(&config), SessionLimits::default());
+        assert_eq!(durable_limits(&config), DurableLimits::default());
     }
 }

@@ -90,9 +90,9 @@ impl Inner {
 }
 
 impl StateStore for MemoryStore {
-    fn load(&self, table: Table) -> Vec<(Bytes, Bytes)> {
+    fn load(&self, table: Table, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
         let inner = self.inner();
-        inner.table.with_prefix(&[table as u8]).map(|(key, value)| (key.slice(1..), value.clone())).collect()
+        inner.table.with_prefix(&whole_key(table, prefix)).map(|(key, value)| (key.slice(1..), value.clone())).collect()
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Option<Bytes> {

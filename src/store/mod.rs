@@ -80,8 +80,8 @@ pub enum WriteError {
 
 /// Small tables, durable. Shared as `Arc<dyn StateStore>`.
 pub trait StateStore: Send + Sync + std::fmt::Debug + 'static {
-    /// A table's entries, as they are durable now, in the order of their keys.
-    fn load(&self, table: Table) -> Vec<(Bytes, Bytes)>;
+    /// A table's entries whose keys begin so, as they are durable now, in the order of their keys.
+    fn load(&self, table: Table, prefix: &[u8]) -> Vec<(Bytes, Bytes)>;
 
     /// One entry, as it is durable now.
     fn get(&self, table: Table, key: &[u8]) -> Option<Bytes>;

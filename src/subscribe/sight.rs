@@ -72,6 +72,19 @@ impl Sight {
             && (self.judges == Judges::Nothing || self.rights.permits(Action::Read, &header, &context, now_ns)))
     }
 
+    /// Whether the caller may see the event, whatever her filters say.
+    pub(super) fn admits_whatever_was_asked(&self, record: &Record, now_ns: i64) -> Result<bool, LogError> {
+        let header = HeaderRef::parse(&record.header)
+            .map_err(|fault| LogError::Damaged(format!("event at sequence {}: {fault}", record.sequence)))?;
+        let context = MatchContext {
+            accepted_time_ns: record.accepted_time_ns,
+            origin_node: record.origin.as_ref().map_or(self.node.as_str(), |origin| origin.node.as_str()),
+            caller: self.rights.who.as_str(),
+            bindings: &*self.bindings,
+        };
+        Ok(self.rights.permits(Action::Read, &header, &context, now_ns))
+    }
+
     /// What rules out blocks of the log; none where the filters say nothing that a block's fingerprint knows.
     pub(super) fn term_plan(&self) -> Option<Arc<TermPlan>> {
         let plan: TermPlan = self.filters.iter().map(|filter| filter.term_plan(&self.rights.who)).collect();

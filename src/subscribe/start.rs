@@ -85,7 +85,7 @@ pub(super) fn current(epochs: &[EpochFacts]) -> Epoch {
 }
 
 /// The sequence of a position, where the present life has the same events up to there.
-fn in_this_life(epochs: &[EpochFacts], position: Position) -> Result<Sequence, StartError> {
+pub(super) fn in_this_life(epochs: &[EpochFacts], position: Position) -> Result<Sequence, StartError> {
     let mut shared_through: Option<Sequence> = None;
     for life in epochs {
         if life.epoch == position.epoch {

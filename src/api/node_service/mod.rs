@@ -7,6 +7,7 @@ mod page;
 mod peers;
 mod people;
 mod state;
+mod subscriptions;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -20,7 +21,7 @@ use crate::{
     federation::Federation,
     identity::{Caller, Identity},
     log::{EventLog, LogAdmin},
-    subscribe::Sessions,
+    subscribe::{Sessions, durable::DurableSubscriptions},
     tasks::Tasks,
     views::{Associations, ViewHandle, page_token::PageTokens},
     wire::{
@@ -43,6 +44,8 @@ pub struct NodeParts {
     pub associations: Arc<Associations>,
     /// Live readers.
     pub sessions: Arc<Sessions>,
+    /// Durable readers.
+    pub durable: Arc<DurableSubscriptions>,
     /// Live calls.
     pub live: LiveCalls,
     /// What each participant published.
@@ -194,6 +197,14 @@ impl NodeService for NodeApi {
         request: Request<proto::ListQuarantineRequest>,
     ) -> Result<Response<proto::ListQuarantineResponse>, Status> {
         Ok(Response::new(self.quarantine(&request.get_ref().node)?))
+    }
+
+    async fn list_subscriptions(
+        &self,
+        request: Request<proto::NodeServiceListSubscriptionsRequest>,
+    ) -> Result<Response<proto::NodeServiceListSubscriptionsResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.subscriptions(&caller, request.get_ref())?))
     }
 }
 

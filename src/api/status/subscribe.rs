@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The key of `ErrorInfo.metadata` under which the position to go on from stands.
-const RESUME_POSITION: &str = "resume_position";
+pub(super) const RESUME_POSITION: &str = "resume_position";
 
 impl From<SubscribeError> for Refused {
     fn from(error: SubscribeError) -> Self {

@@ -35,9 +35,9 @@ pub struct WaitingState {
 }
 
 impl StateStore for SledLog {
-    fn load(&self, table: Table) -> Vec<(Bytes, Bytes)> {
+    fn load(&self, table: Table, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
         let state = self.shared().state();
-        state.table.with_prefix(&[table as u8]).map(|(key, value)| (key.slice(1..), value.clone())).collect()
+        state.table.with_prefix(&whole_key(table, prefix)).map(|(key, value)| (key.slice(1..), value.clone())).collect()
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Option<Bytes> {

@@ -14,13 +14,20 @@ use uuid::Uuid;
 
 use crate::{
     domain::{Epoch, Sequence},
-    store::bytes::{Malformed, Reader, put_varint},
+    store::{
+        VALUE_BYTES_MAX,
+        bytes::{Malformed, Reader, put_varint},
+    },
 };
 
 const VERSION: u8 = 1;
-/// The reasons of all tried events take at most so many bytes; those beyond are left out, so that the largest cursor is still a value that
-/// the store takes.
+/// The reasons of all tried events take at most so many bytes, and less where the places themselves take much; those beyond are left out, so
+/// that the largest cursor is still a value that the store takes.
 const REASONS_BYTES_MAX: usize = 16 * 1024;
+/// What a tried event takes without its reason, where events are not further apart than two million places.
+const TRIED_BYTES: usize = 13;
+/// What is kept free for the head and the counts.
+const HEAD_BYTES: usize = 64;
 
 /// What is kept of an event that was delivered and not settled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,10 +83,12 @@ impl Cursor {
         }
         put_varint(&mut bytes, self.tried.len() as u64);
         let mut before = self.low_water;
+        let places_bytes = HEAD_BYTES + (self.settled.len() + self.tried.len()) * TRIED_BYTES;
+        let reasons_bytes_max = REASONS_BYTES_MAX.min(VALUE_BYTES_MAX.saturating_sub(places_bytes));
         let mut reasons_bytes = 0;
         for (sequence, tried) in &self.tried {
             reasons_bytes += tried.reason.len();
-            let reason = if reasons_bytes <= REASONS_BYTES_MAX { tried.reason.as_str() } else { "" };
+            let reason = if reasons_bytes <= reasons_bytes_max { tried.reason.as_str() } else { "" };
             put_varint(&mut bytes, sequence.get() - before.get());
             put_varint(&mut bytes, u64::from(tried.attempts));
             bytes.extend(tried.not_before_ns.to_le_bytes());
@@ -191,13 +200,14 @@ mod tests {
     #[test]
     fn the_largest_cursor_is_a_value_that_the_store_takes() {
         let long = Tried { attempts: 100, not_before_ns: i64::MAX, reason: "x".repeat(200) };
-        // As far apart as five thousand places of a log of ten million million events can be.
-        let tried: BTreeMap<_, _> =
-            (1..=5_000).map(|number| (Sequence(number * 2_000_000_000), long.clone())).collect();
-        let cursor =
-            Cursor { epoch: Epoch(Uuid::from_u128(1)), low_water: Sequence::ZERO, settled: BTreeSet::new(), tried };
-        assert!(cursor.encode().len() <= crate::store::VALUE_BYTES_MAX, "{}", cursor.encode().len());
-        assert_eq!(Cursor::decode(&cursor.encode()).unwrap().tried.len(), 5_000);
+        // Twice the most that may be open: another filter may put all of them back while as many others are tried.
+        for (count, apart) in [(5_000, 2_000_000_000), (10_000, 2_000_000)] {
+            let tried: BTreeMap<_, _> = (1..=count).map(|number| (Sequence(number * apart), long.clone())).collect();
+            let cursor =
+                Cursor { epoch: Epoch(Uuid::from_u128(1)), low_water: Sequence::ZERO, settled: BTreeSet::new(), tried };
+            assert!(cursor.encode().len() <= VALUE_BYTES_MAX, "{}", cursor.encode().len());
+            assert_eq!(Cursor::decode(&cursor.encode()).unwrap().tried.len() as u64, count);
+        }
     }
 
     proptest::proptest! {

@@ -183,7 +183,7 @@ async fn a_backup_holds_the_state_and_a_cut_one_restores_nothing() {
     for key in 0..200_u8 {
         opened.state.write(vec![put(Table::DeadLetters, &[key], &vec![key; 4000])]).await.unwrap();
     }
-    let expected: Vec<(Bytes, Bytes)> = opened.state.load(Table::DeadLetters);
+    let expected: Vec<(Bytes, Bytes)> = opened.state.load(Table::DeadLetters, b"");
     let mut file = Vec::new();
     opened
         .admin
@@ -207,7 +207,7 @@ async fn a_backup_holds_the_state_and_a_cut_one_restores_nothing() {
     restore(&path, &to.options(), &SystemClock).unwrap();
     let opened = to.open().unwrap();
     check(&opened, 50).await;
-    assert_eq!(opened.state.load(Table::DeadLetters), expected);
+    assert_eq!(opened.state.load(Table::DeadLetters, b""), expected);
     assert_eq!(verdict_of(&opened), Vec::<String>::new());
     close(opened).await;
 }

@@ -1,9 +1,9 @@
 //! Which event goes to which consumer next. It never gives an event to two, nor one of a key while another of it is on its way, nor in an
 //! ordered subscription anything out of order.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use super::{ConsumerId, Lease, Machine, Open};
+use super::{ConsumerId, Lease, Machine};
 use crate::domain::Sequence;
 
 /// An event on its way to a consumer.
@@ -70,7 +70,8 @@ impl Machine {
     #[must_use]
     pub fn next_due_ns(&self) -> Option<i64> {
         let lease = self.leases.first().map(|(until_ns, _)| *until_ns);
-        let later = self.later.first().map(|(due_ns, _)| *due_ns);
+        // While nothing is delivered, the end of a wait changes nothing.
+        let later = self.later.first().filter(|_| !self.paused).map(|(due_ns, _)| *due_ns);
         lease.into_iter().chain(later).min()
     }
 
@@ -84,17 +85,18 @@ impl Machine {
             let open = self.open.get(sequence).or_else(|| self.replays.get(sequence));
             open.is_some_and(|open| open.tried.not_before_ns <= now_ns)
         };
-        let waiting = |line: &BTreeMap<Sequence, Open>| {
-            line.iter().find(|(_, open)| open.lease.is_none()).map(|(sequence, _)| *sequence)
-        };
-        if !line_is_out && let Some(replay) = waiting(&self.replays).filter(is_due) {
+        let replay = self.replays.iter().find(|(_, open)| open.lease.is_none()).map(|(sequence, _)| *sequence);
+        if !line_is_out && let Some(replay) = replay.filter(is_due) {
             return Some(replay);
         }
         if replay_is_out {
             return None;
         }
-        // All that is open was looked at: a replaced filter puts the whole line back.
-        waiting(&self.open).filter(is_due)
+        // What is on its way is the beginning of the line, since it goes out in order and comes back from its end; and all that is open was
+        // looked at, since a replaced filter puts the whole line back.
+        let active = self.active.and_then(|active| self.consumers.get(&active));
+        let last_out = active.and_then(|active| active.outstanding.last().copied()).unwrap_or(self.low_water);
+        self.open.range(last_out.next()..).next().map(|(sequence, _)| *sequence).filter(is_due)
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::domain::{Epoch, Sequence};
 
+pub use consumers::Leaving;
 pub use deliver::Delivery;
 pub use settle::{Outcome, Verb};
 
@@ -292,24 +293,59 @@ impl Machine {
         dropped.len()
     }
 
-    /// The dead letter stays one, and is not delivered again: its owner may not see it.
-    pub fn withhold_replay(&mut self, sequence: Sequence) {
-        if let Some(letter) = self.letters.get_mut(&sequence) {
-            letter.replay = None;
-            self.changed.letters.insert(sequence);
+    /// The event is not delivered, since its owner may not see it any more: it is passed over as one that does not match, and a dead letter
+    /// stays one.
+    pub fn pass_over(&mut self, sequence: Sequence) {
+        if self.replays.contains_key(&sequence) {
+            if let Some(letter) = self.letters.get_mut(&sequence) {
+                letter.replay = None;
+                self.changed.letters.insert(sequence);
+            }
+            self.close_replay(sequence);
+        } else if self.remove(sequence).is_some() {
+            self.advance();
         }
-        self.close_replay(sequence);
+    }
+
+    /// Whether a delivery is still on its way as it was given out.
+    #[must_use]
+    pub fn is_on_its_way(&self, delivery: &Delivery) -> bool {
+        let open = self.open.get(&delivery.sequence).or_else(|| self.replays.get(&delivery.sequence));
+        let lease = open.and_then(|open| open.lease);
+        lease.is_some_and(|lease| lease.consumer == delivery.consumer && lease.until_ns == delivery.lease_until_ns)
+    }
+
+    /// Whether an event could go out now, had a consumer room for it.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// What has to be stored before any answer is given; none where nothing was promised since.
     pub fn take_promised(&mut self) -> Option<Changes> {
-        (self.changed.promised || !self.changed.letters.is_empty()).then(|| self.take_changes())
+        self.has_promises().then(|| self.take_changes())
     }
 
     /// What has changed, the position that moved by itself included; none where nothing has.
     pub fn take_progress(&mut self) -> Option<Changes> {
-        let any = self.changed.promised || self.changed.progress || !self.changed.letters.is_empty();
-        any.then(|| self.take_changes())
+        self.has_progress().then(|| self.take_changes())
+    }
+
+    /// Whether anything has changed that is not stored.
+    #[must_use]
+    pub fn has_progress(&self) -> bool {
+        self.changed.progress || self.has_promises()
+    }
+
+    /// Whether something was promised that is not stored.
+    #[must_use]
+    pub fn has_promises(&self) -> bool {
+        self.changed.promised || !self.changed.letters.is_empty()
+    }
+
+    /// A delivery could not be handed out: it comes again, and no attempt is counted.
+    pub fn give_back(&mut self, sequence: Sequence, now_ns: i64) {
+        self.release(sequence, now_ns);
     }
 
     /// How far it is, to be stored.

@@ -52,6 +52,34 @@ pub enum Outcome {
     DeadLettersFull,
 }
 
+impl Verb {
+    /// What it is called in metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Acknowledge => "acknowledge",
+            Self::Reject { .. } => "reject",
+            Self::Park { .. } => "park",
+            Self::Extend { .. } => "extend",
+        }
+    }
+}
+
+impl Outcome {
+    /// What it is called in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::AlreadySettled => "already_settled",
+            Self::LeaseEnded => "lease_ended",
+            Self::TakenOver => "taken_over",
+            Self::NotDelivered => "not_delivered",
+            Self::DeadLettersFull => "dead_letters_full",
+        }
+    }
+}
+
 impl Machine {
     /// A consumer says something of an event. `attempt` zero: of whichever attempt is on its way to it.
     pub fn settle(
@@ -86,11 +114,14 @@ impl Machine {
         Outcome::Done
     }
 
-    /// Ends the leases that are over. In an ordered subscription the first of them ends them all, and a standby takes over.
-    pub fn expire(&mut self, now_ns: i64) {
+    /// Ends the leases that are over; true where there were any. In an ordered subscription the first of them ends them all, and a standby
+    /// takes over.
+    pub fn expire(&mut self, now_ns: i64) -> bool {
+        let mut any = false;
         while let Some((until_ns, sequence)) = self.leases.first().copied()
             && until_ns <= now_ns
         {
+            any = true;
             if !self.is_ordered() {
                 self.count_attempt(sequence, "the lease ended", 0, now_ns);
                 continue;
@@ -105,6 +136,7 @@ impl Machine {
             }
             self.take_over();
         }
+        any
     }
 
     fn outcome_of_closed(&self, sequence: Sequence) -> Outcome {
