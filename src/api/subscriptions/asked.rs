@@ -85,8 +85,11 @@ pub(super) fn credit(credit: u32, field: &str) -> Result<u32, Vec<Violation>> {
     Err(vec![violation(field, "CREDIT_TOO_LARGE", &format!("must be at most {most}, not {credit}"))])
 }
 
+/// Deliveries by place and attempt, and what a consumer says of them.
+pub(super) type Settled = (Vec<(Position, u32)>, Verb);
+
 /// What a consumer says of deliveries.
-pub(super) fn settlement(request: &proto::Settlement) -> Result<(Vec<(Position, u32)>, Verb), Vec<Violation>> {
+pub(super) fn settlement(request: &proto::Settlement) -> Result<Settled, Vec<Violation>> {
     let mut violations = too_many("settlement.deliveries", request.deliveries.len());
     if request.deliveries.is_empty() {
         violations.push(violation("settlement.deliveries", "REQUIRED", "must name at least one delivery"));

@@ -87,7 +87,9 @@ impl SubscriptionService for SubscriptionApi {
             let (defined, start) = asked::create(&asked)?;
             Ok(self.parts.durable.create(&caller.id, &asked.name, defined, start).await?)
         };
-        let answer = |facts| proto::CreateSubscriptionResponse { subscription: one(facts) };
+        let answer = |facts: SubscriptionFacts| proto::CreateSubscriptionResponse {
+            subscription: Some(told::subscription(&facts)),
+        };
         self.answer("CreateSubscription", request, call, answer).await
     }
 
@@ -99,7 +101,9 @@ impl SubscriptionService for SubscriptionApi {
             let owner = self.parts.whose(caller, &asked.owner)?;
             Ok(self.parts.durable.get(&owner, &asked.name)?)
         };
-        let answer = |facts| proto::GetSubscriptionResponse { subscription: one(facts) };
+        let answer = |facts: SubscriptionFacts| proto::GetSubscriptionResponse {
+            subscription: Some(told::subscription(&facts)),
+        };
         self.answer("GetSubscription", request, call, answer).await
     }
 
@@ -122,7 +126,9 @@ impl SubscriptionService for SubscriptionApi {
             let (defined, etag) = asked::update(&asked)?;
             Ok(self.parts.durable.update(&caller.id, &asked.name, defined, etag).await?)
         };
-        let answer = |facts| proto::UpdateSubscriptionResponse { subscription: one(facts) };
+        let answer = |facts: SubscriptionFacts| proto::UpdateSubscriptionResponse {
+            subscription: Some(told::subscription(&facts)),
+        };
         self.answer("UpdateSubscription", request, call, answer).await
     }
 
@@ -154,7 +160,9 @@ impl SubscriptionService for SubscriptionApi {
             let to = asked::seek(&asked)?;
             Ok(self.parts.durable.seek(&caller.id, &asked.name, to).await?)
         };
-        let answer = |facts| proto::SeekSubscriptionResponse { subscription: one(facts) };
+        let answer = |facts: SubscriptionFacts| proto::SeekSubscriptionResponse {
+            subscription: Some(told::subscription(&facts)),
+        };
         self.answer("SeekSubscription", request, call, answer).await
     }
 
@@ -165,7 +173,9 @@ impl SubscriptionService for SubscriptionApi {
         let call = async |caller: &Caller, asked: proto::PauseSubscriptionRequest| {
             Ok(self.parts.durable.pause(&caller.id, &asked.name).await?)
         };
-        let answer = |facts| proto::PauseSubscriptionResponse { subscription: one(facts) };
+        let answer = |facts: SubscriptionFacts| proto::PauseSubscriptionResponse {
+            subscription: Some(told::subscription(&facts)),
+        };
         self.answer("PauseSubscription", request, call, answer).await
     }
 
@@ -176,7 +186,9 @@ impl SubscriptionService for SubscriptionApi {
         let call = async |caller: &Caller, asked: proto::ResumeSubscriptionRequest| {
             Ok(self.parts.durable.resume(&caller.id, &asked.name).await?)
         };
-        let answer = |facts| proto::ResumeSubscriptionResponse { subscription: one(facts) };
+        let answer = |facts: SubscriptionFacts| proto::ResumeSubscriptionResponse {
+            subscription: Some(told::subscription(&facts)),
+        };
         self.answer("ResumeSubscription", request, call, answer).await
     }
 
@@ -219,8 +231,4 @@ impl SubscriptionService for SubscriptionApi {
         let answer = |count| proto::DropDeadLettersResponse { count: count as u32 };
         self.answer("DropDeadLetters", request, call, answer).await
     }
-}
-
-fn one(facts: SubscriptionFacts) -> Option<proto::Subscription> {
-    Some(told::subscription(&facts))
 }

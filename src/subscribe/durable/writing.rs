@@ -101,8 +101,8 @@ impl Slot {
     }
 
     async fn write_all(&self, store: &dyn StateStore) {
-        loop {
-            let Some(taken) = self.inner().take(self.id) else { return };
+        let mut next = self.inner().take(self.id);
+        while let Some(taken) = next {
             let mut outcome = Ok(());
             for (index, batch) in taken.batches.into_iter().enumerate() {
                 outcome = store.write(batch).await;
@@ -130,6 +130,8 @@ impl Slot {
                     answer_all(&mut inner.writes.next, &Err(error));
                 }
             }
+            // In the moment in which these are answered: whoever asks from now on waits for the next write, or for nothing.
+            next = inner.take(self.id);
             drop(inner);
             self.wake.notify_one();
         }
@@ -151,6 +153,7 @@ impl Inner {
             return None;
         }
         self.writes.pending = false;
+        assert!(self.writes.taken.is_empty(), "everybody who waited for the last write is answered");
         self.writes.taken = std::mem::take(&mut self.writes.next);
         let with_definition = std::mem::take(&mut self.writes.with_definition);
         let low_water = self.machine.low_water();
@@ -168,7 +171,7 @@ impl Inner {
             value: letter.as_ref().map(DeadLetter::encode),
         });
         // Dead letters before the position that passes them: one that is stored twice is delivered again, one that is not is lost.
-        let mut batches = in_batches(letters.collect());
+        let mut batches = in_batches(&letters.collect::<Vec<_>>());
         let mut last = batches.pop().unwrap_or_default();
         let key = Bytes::copy_from_slice(id.as_bytes());
         last.push(Change { table: Table::Cursors, key: key.clone(), value: Some(cursor.encode()) });
@@ -219,7 +222,7 @@ fn read(store: &dyn StateStore, id: Uuid) -> Result<Option<Stored>, String> {
     Ok(Some((Definition::decode(&definition)?, cursor, letters)))
 }
 
-fn in_batches(changes: Vec<Change>) -> Vec<Vec<Change>> {
+fn in_batches(changes: &[Change]) -> Vec<Vec<Change>> {
     changes.chunks(LETTERS_A_WRITE_MAX).map(<[Change]>::to_vec).collect()
 }
 
@@ -228,9 +231,8 @@ pub(super) fn removal(id: Uuid, letters: impl Iterator<Item = Sequence>) -> Vec<
     let removed = |table, key| Change { table, key, value: None };
     let key = Bytes::copy_from_slice(id.as_bytes());
     let first = [removed(Table::Subscriptions, key.clone()), removed(Table::Cursors, key)];
-    in_batches(
-        first.into_iter().chain(letters.map(|place| removed(Table::DeadLetters, letter_key(id, place)))).collect(),
-    )
+    let letters = letters.map(|place| removed(Table::DeadLetters, letter_key(id, place)));
+    in_batches(&first.into_iter().chain(letters).collect::<Vec<_>>())
 }
 
 /// Where a dead letter is stored.
