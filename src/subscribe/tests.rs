@@ -31,10 +31,10 @@ mod delivery;
 mod ends;
 
 const PORT: &str = "spiffe://port.gov.pk/terminal/south";
-const CUSTOMS: &str = "spiffe://customs.gov.pk/agency/karachi";
-const NODE: &str = "spiffe://exchange.gov.pk/node/khi-1";
-const START_NS: i64 = 1_790_000_000_000_000_000;
-const ALL: &str = r#"
+pub(super) const CUSTOMS: &str = "spiffe://customs.gov.pk/agency/karachi";
+pub(super) const NODE: &str = "spiffe://exchange.gov.pk/node/khi-1";
+pub(super) const START_NS: i64 = 1_790_000_000_000_000_000;
+pub(super) const ALL: &str = r#"
     [[grant]]
     id = "all"
     who = ["spiffe://customs.gov.pk/*"]
@@ -42,16 +42,17 @@ const ALL: &str = r#"
     filters = [{ all = true }]
 "#;
 
-fn id(text: &str) -> SpiffeId {
+pub(super) fn id(text: &str) -> SpiffeId {
     SpiffeId::parse(text).expect("a good name")
 }
 
-fn policy(toml: &str) -> Policy {
+pub(super) fn policy(toml: &str) -> Policy {
     file::parse(toml, Path::new("policy.toml"), &Successors::default()).expect("a good policy")
 }
 
 /// Associations whose progress the test decides.
-struct TestBindings {
+#[derive(Default)]
+pub(super) struct TestBindings {
     progress: watch::Sender<Sequence>,
     bound: Mutex<Vec<NewBinding>>,
 }
@@ -93,7 +94,7 @@ impl Room {
         let clock = Arc::new(TestClock::at_ns(START_NS));
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock), |a, b| a == b));
         let access = Arc::new(Access::new(policy(policy_text)));
-        let bindings = Arc::new(TestBindings { progress: watch::Sender::new(Sequence::ZERO), bound: Mutex::default() });
+        let bindings = Arc::new(TestBindings::default());
         let draining = CancellationToken::new();
         let subscriptions = Subscriptions::new(SubscriptionsParts {
             log: Arc::clone(&log) as _,
@@ -115,10 +116,7 @@ impl Room {
     }
 
     async fn append(&self, events: Vec<NewEvent>) {
-        for batch in events.chunks(BATCH_EVENTS_MAX) {
-            let batch = AppendBatch { events: batch.to_vec(), mode: AppendMode::AllOrNothing };
-            self.log.append(batch).await.expect("the log takes it");
-        }
+        append(&self.log, events).await;
     }
 
     async fn open(&self, start: Start) -> SessionStream {
@@ -127,6 +125,14 @@ impl Room {
 
     async fn open_with(&self, start: Start, filters: Vec<Filter>) -> Result<SessionStream, SubscribeError> {
         self.subscriptions.open(caller(), Asked { start, filters }).await
+    }
+}
+
+/// Puts events into a log.
+pub(super) async fn append(log: &MemoryLog, events: Vec<NewEvent>) {
+    for batch in events.chunks(BATCH_EVENTS_MAX) {
+        let batch = AppendBatch { events: batch.to_vec(), mode: AppendMode::AllOrNothing };
+        log.append(batch).await.expect("the log takes it");
     }
 }
 
@@ -167,7 +173,7 @@ fn header(country: &str, number: u32) -> RoutingHeader {
     }
 }
 
-fn event(country: &str, number: u32) -> NewEvent {
+pub(super) fn event(country: &str, number: u32) -> NewEvent {
     event_of(&header(country, number))
 }
 
@@ -181,7 +187,7 @@ fn event_of(header: &RoutingHeader) -> NewEvent {
     }
 }
 
-fn in_country(country: &str) -> Filter {
+pub(super) fn in_country(country: &str) -> Filter {
     let places = vec![PlaceSpec { country_code: country.into(), ..PlaceSpec::default() }];
     Filter::compile(&FilterSpec { places, ..FilterSpec::default() }, false).expect("a good filter")
 }

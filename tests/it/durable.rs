@@ -310,7 +310,7 @@ async fn a_shared_one_is_settled_event_by_event_and_dead_letters_are_kept_replay
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_grant_stops_it_before_the_next_event_and_resuming_is_explicit() {
-    let mut harness = Harness::start().await;
+    let harness = Harness::start().await;
     let mut customs = client(&harness, &harness.customs).await;
     create(&mut customs, "line", definition(SubscriptionMode::Ordered)).await;
     publish(&harness, 1..3).await;

@@ -143,6 +143,6 @@ impl Harness {
 impl Stopped {
     /// Starts the node again over the same data.
     pub async fn start_again(self) -> Harness {
-        Harness::launch(self.world, self.issued, self.folder, |_| {}).await
+        Box::pin(Harness::launch(self.world, self.issued, self.folder, |_| {})).await
     }
 }

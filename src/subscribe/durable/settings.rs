@@ -65,9 +65,8 @@ pub const LEASE_LIMITS: [Duration; 2] = [Duration::from_secs(10), Duration::from
 pub const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 /// A rejection may ask for a wait of at most this.
 pub const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
-/// The settled and tried events above the acknowledged position are stored with each acknowledgement, and as many may become dead letters
-/// at once: both must fit into one write.
-pub const OUTSTANDING_LIMITS: [u32; 2] = [1, 1_000];
+/// The settled and tried events above the acknowledged position are stored with each acknowledgement: with so many they take about 60 KiB.
+pub const OUTSTANDING_LIMITS: [u32; 2] = [1, 5_000];
 /// How often an event may be delivered.
 pub const ATTEMPTS_LIMITS: [u32; 2] = [1, 100];
 /// Each dead letter takes about 300 bytes of the node's memory.
@@ -129,7 +128,7 @@ mod tests {
         let odd = Settings {
             ordering_key: Some(OrderingKey::Container),
             lease: Duration::from_secs(9),
-            outstanding_max: 1_001,
+            outstanding_max: 5_001,
             attempts_max: 0,
             backoff_min: Duration::from_secs(4_000),
             backoff_max: Duration::from_secs(3_601),
