@@ -34,7 +34,7 @@
 //! | [`store`] | small tables whose changes are promised: subscriptions, their positions, their dead letters |
 //! | [`log`] | THE TRUTH: its contract in prose, the log on storage, the log in memory, following |
 //! | [`publish`] | THE WRITE DOOR: rights, quotas, admission |
-//! | [`subscribe`] | live readers: their sight, window and end |
+//! | [`subscribe`] | readers: live ones with their sight, window and end, and durable ones whose place outlives them |
 //! | [`views`] | derived state that follows the log: search, associations, timelines, port calls, clearances |
 //! | [`federation`] | links to other nodes: what goes to them, what is taken from them |
 //! | [`api`] | the tonic services, thin; one table maps every error; one layer is around every call |
