@@ -17,3 +17,5 @@ mod peers_cut;
 mod peers_killed;
 mod process;
 mod query;
+mod serve;
+mod sighup;
