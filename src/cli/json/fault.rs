@@ -31,7 +31,10 @@ pub(super) fn of(pool: &DescriptorPool, short_name: &str, text: &str, error: &se
             JsonMalformed { line, column, reason }
         }
         Category::Data => {
-            let token = token_ending(text, at.max(line_start));
+            // What was only looked at, not read, begins behind the reader's place.
+            let is_before = |byte: &u8| byte.is_ascii_whitespace() || *byte == b':';
+            let behind = text.as_bytes()[at.min(text.len())..].iter().take_while(|byte| is_before(byte)).count();
+            let token = token_ending(text, (at + behind).max(line_start));
             let reason = data(reason, token.text, is_first(text, token.start).then_some(wanted));
             JsonMalformed { line, column: token.column(line_start), reason: nearest::with_suggestion(pool, reason) }
         }
