@@ -129,7 +129,7 @@ fn what_is_examined_is_sound_up_to_the_first_damage() {
             let before = case.store.get(&key).unwrap().unwrap();
             case.writer.put(&key, harm).unwrap();
             let found = examine(&case.store, FAMILY, u64::MAX).unwrap();
-            assert!(found.damage.as_deref().is_some_and(|said| said.contains(words)), "{found:?}");
+            assert!(found.damage.as_deref().is_some_and(|said| said.contains(words)), "{:?}", found.damage);
             assert_eq!(found.sound.len(), sound, "{words}");
             case.writer.put(&key, &before).unwrap();
         }
@@ -162,7 +162,7 @@ fn sound_runs_go_to_another_database_and_the_rest_is_added_again() {
     let other = tempfile::tempdir().unwrap();
     let (store, mut writer) = Store::open(other.path(), PAGE_CACHE_BYTES).unwrap();
     let found = examine(&case.store, FAMILY, u64::MAX).unwrap();
-    assert!(found.damage.as_deref().is_some_and(|said| said.contains("lost a part")), "{found:?}");
+    assert!(found.damage.as_deref().is_some_and(|said| said.contains("lost a part")), "{:?}", found.damage);
     found.copy(&case.store, &mut writer).unwrap();
     case.index = RunFamily::open(&store, FAMILY, 64, FatalHook::abort()).unwrap();
     (case.store, case.writer) = (store, writer);
@@ -186,7 +186,7 @@ fn a_damaged_manifest_is_no_empty_index() {
     let refused = RunFamily::open(&case.store, FAMILY, 64, FatalHook::abort()).unwrap_err();
     assert!(refused.is_damage(), "{refused}");
     let found = examine(&case.store, FAMILY, 0).unwrap();
-    assert!(found.damage.is_some() && found.sound.is_empty(), "{found:?}");
+    assert!(found.damage.is_some() && found.sound.is_empty(), "{:?}", found.damage);
 }
 
 #[test]
