@@ -269,7 +269,7 @@ impl RunFamily {
     /// Every key that the runs that count have in sled.
     #[cfg(test)]
     pub(crate) fn stored_keys(&self) -> Vec<Vec<u8>> {
-        let parts = |run: &Run| (0..run.parts()).chain(META_PARTS..META_PARTS + run.meta_pieces);
+        let parts = |run: &Run| (0..run.parts()).chain(run::META_PARTS..run::META_PARTS + run.meta_pieces);
         let keys = |run: &Arc<Run>| {
             let number = run.number;
             parts(run).map(move |part| keys::run_part(self.family, number, part).to_vec())

@@ -16,7 +16,8 @@ use crate::{
         durable::SyncReason,
         keys,
         slots::{SLOTS_AHEAD, Slots},
-        store::{Store, StoredValue, Writer},
+        store::{Store, Writer},
+        value::StoredValue,
     },
 };
 

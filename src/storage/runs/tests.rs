@@ -137,7 +137,7 @@ fn what_is_examined_is_sound_up_to_the_first_damage() {
     // Each run has one part: so few are looked at that the older run is passed over.
     case.writer.put(&keys::run_part(FAMILY, runs[0].number, 0), b"altered").unwrap();
     assert_eq!(examine(&case.store, FAMILY, 1).unwrap().damage, None);
-    case.writer.put(&keys::run_part(FAMILY, runs[1].number, META_PARTS), b"altered").unwrap();
+    case.writer.put(&keys::run_part(FAMILY, runs[1].number, run::META_PARTS), b"altered").unwrap();
     let found = examine(&case.store, FAMILY, 0).unwrap();
     assert!(found.damage.is_some_and(|said| said.contains("altered description")));
     assert_eq!(found.sound.len(), 1);

@@ -133,7 +133,7 @@ fn nothing_is_left_over(case: &Case, what: &str) {
         while index.maintain(&mut writer).unwrap() {}
         named.extend(index.stored_keys());
     }
-    let stored: std::collections::BTreeSet<Vec<u8>> = store.scan(b"R").map(|entry| entry.unwrap().0.to_vec()).collect();
+    let stored: std::collections::BTreeSet<Vec<u8>> = store.scan(b"R").map(|entry| entry.unwrap().0).collect();
     let left: Vec<_> = stored.difference(&named).collect();
     assert!(left.is_empty(), "{what}: {} parts belong to no run: {:?}", left.len(), &left[..left.len().min(3)]);
     assert_eq!(named.difference(&stored).count(), 0, "{what}");
