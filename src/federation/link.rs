@@ -3,12 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FederationParts, dial,
+    FederationParts,
+    dial::{self, Dial, Line},
     ended::Ended,
     inbox::{Inbox, Received},
     table::{Direction, LinkState},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     domain::SpiffeId,
-    identity::{Dialled, Identity, Peer},
+    identity::Peer,
     wire::proto::{ReplicationEndReason, peer_service_client::PeerServiceClient},
 };
 
@@ -24,15 +25,13 @@ use crate::{
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// A dead peer costs one attempt in this time at the most.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// How often it is looked at whether the node that was dialled is still believed.
-const TRUST_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Requests that wait for HTTP/2 to take them; each is small.
 const REQUESTS_MAX: usize = 64;
 
 /// The link to one peer.
 pub(super) struct Link {
     pub(super) parts: Arc<FederationParts>,
-    pub(super) identity: Identity,
+    pub(super) dial: Arc<dyn Dial>,
     pub(super) peer: Arc<Peer>,
     /// Cancelled when the peer's table of the file changed, or the node stops.
     pub(super) stop: CancellationToken,
@@ -58,6 +57,7 @@ impl Link {
             }
             if paused || table.status(&node).inbound.state.is_stopped() {
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
                     changed = told.changed() => if changed.is_err() { return },
                 }
@@ -84,6 +84,7 @@ impl Link {
             }
             let pause = pauses.next(&*self.parts.clock);
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 changed = told.changed() => if changed.is_err() { return } else { pauses = Pauses::default() },
                 () = tokio::time::sleep(pause) => {}
@@ -98,14 +99,14 @@ impl Link {
             return broken("the peers file has no address for it".to_owned());
         };
         let dialled = tokio::select! {
+            biased;
             () = self.stop.cancelled() => return broken("stopped".to_owned()),
-            dialled = self.identity.dial(address, &self.peer.node) => dialled,
+            dialled = self.dial.dial(address.clone(), self.peer.node.clone()) => dialled,
         };
-        let dialled = match dialled {
-            Ok(dialled) => dialled,
-            Err(error) => return broken(format!("{address}: {error}")),
+        let Line { io, disbelieved } = match dialled {
+            Ok(line) => line,
+            Err(why) => return broken(why),
         };
-        let Dialled { io, peer, trust } = dialled;
         let channel = match dial::channel(io, address).await {
             Ok(channel) => channel,
             Err(why) => return broken(why),
@@ -124,13 +125,15 @@ impl Link {
         let ending = self.stop.child_token();
         let watch = async {
             tokio::select! {
+                biased;
                 () = self.told(&self.peer.node) => "an operator asked the link to begin anew",
-                () = self.no_longer_believed(&peer, &trust) => "the node's certificate is no longer believed",
+                () = disbelieved => "the node's certificate is no longer believed",
             }
         };
         let receiving = inbox.run(responses, &ending, "the link begins anew, or the node stops");
         tokio::pin!(receiving);
         tokio::select! {
+            biased;
             received = &mut receiving => received,
             why = watch => {
                 tracing::info!(peer = %self.peer.node, why, "a link begins anew");
@@ -148,29 +151,6 @@ impl Link {
         while table.words(node) == words {
             if told.changed().await.is_err() {
                 std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// Resolves when the trust files as they are now no longer let the node's certificate count.
-    async fn no_longer_believed(
-        &self,
-        peer: &crate::identity::trust::VerifiedPeer,
-        trust: &Arc<crate::identity::trust::TrustStore>,
-    ) {
-        let mut checks = tokio::time::interval(TRUST_CHECK_INTERVAL);
-        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            checks.tick().await;
-            let (now, now_ns) = (self.identity.trust(), self.parts.clock.now_ns());
-            let believed = if Arc::ptr_eq(&now, trust) {
-                now.check_time(peer, now_ns)
-            } else {
-                now.verify_node(&peer.chain, now_ns).map(|_| ())
-            };
-            if let Err(refusal) = believed {
-                tracing::warn!(peer = %self.peer.node, %refusal, "a peer's certificate is no longer believed");
-                return;
             }
         }
     }

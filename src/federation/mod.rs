@@ -10,7 +10,7 @@
 //! [`inbox`] (the receiver), [`opening`] (where the two go on), [`link`] (dialling and pauses).
 
 pub mod agreement;
-mod dial;
+pub mod dial;
 pub mod door;
 pub mod ended;
 pub mod history;
@@ -38,18 +38,19 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    dial::{Dial, TlsDial},
+    progress::{PeerProgress, ProgressFile, ProgressStore, Quarantined},
+    table::{Direction, LinkState, LinkStatus, PeerStatus, PeerTable},
+};
 use self::{
     link::Link,
     outbox::{Outbox, Requests, Responses},
 };
-pub use self::{
-    progress::{PeerProgress, ProgressFile, Quarantined},
-    table::{Direction, LinkState, LinkStatus, PeerStatus, PeerTable},
-};
 use crate::{
     clock::Clock,
     domain::{SpiffeId, bindings::BindingsFeed},
-    identity::{Access, Caller, Identity, Peers},
+    identity::{Access, Caller, Peers},
     log::EventLog,
     storage::StorageError,
     tasks::{OnFailure, Tasks},
@@ -130,11 +131,10 @@ impl Federation {
     }
 
     /// Starts the links to the peers of the file, follows the file's changes, and writes what is remembered.
-    pub fn start(&self, identity: &Identity, data_dir: &Path, tasks: &Tasks) {
-        let supervising = supervise(self.parts.clone(), identity.clone(), tasks.clone());
+    pub fn start(&self, dial: Arc<dyn Dial>, store: Arc<dyn ProgressStore>, tasks: &Tasks) {
+        let supervising = supervise(self.parts.clone(), dial, tasks.clone());
         tasks.spawn("peer links", OnFailure::StopNode, supervising);
-        let file = ProgressFile::in_dir(data_dir);
-        tasks.spawn("peer progress", OnFailure::StopNode, write(self.parts.table.clone(), file, tasks.stopping()));
+        tasks.spawn("peer progress", OnFailure::StopNode, write(self.parts.table.clone(), store, tasks.stopping()));
     }
 
     /// Serves a receiver that has called, until the stream ends. A receiver has one stream: a new one ends the one before.
@@ -152,18 +152,18 @@ impl Federation {
 }
 
 /// Keeps a link to each peer with an address. Any change of the file begins all of them anew: who lives where decides at every door.
-async fn supervise(parts: Arc<FederationParts>, identity: Identity, tasks: Tasks) -> Result<(), String> {
+async fn supervise(parts: Arc<FederationParts>, dial: Arc<dyn Dial>, tasks: Tasks) -> Result<(), String> {
     let stopping = tasks.stopping();
     let mut files = parts.peers.clone();
     loop {
         let peers = Arc::clone(&files.borrow_and_update());
         let of_this_file = stopping.child_token();
         for peer in peers.peers.iter().filter(|peer| peer.address.is_some()) {
-            let (parts, identity, peer) = (parts.clone(), identity.clone(), peer.clone());
+            let (parts, dial, peer) = (parts.clone(), dial.clone(), peer.clone());
             let stop = of_this_file.clone();
             tasks.spawn_restarting("peer link", move || {
-                let (parts, identity, peer) = (parts.clone(), identity.clone(), peer.clone());
-                let link = Link { parts, identity, peer, stop: stop.clone() };
+                let (parts, dial, peer) = (parts.clone(), dial.clone(), peer.clone());
+                let link = Link { parts, dial, peer, stop: stop.clone() };
                 async move {
                     link.run().await;
                     Ok::<(), String>(())
@@ -171,6 +171,7 @@ async fn supervise(parts: Arc<FederationParts>, identity: Identity, tasks: Tasks
             });
         }
         let changed = tokio::select! {
+            biased;
             () = stopping.cancelled() => return Ok(()),
             changed = files.changed() => changed,
         };
@@ -188,22 +189,25 @@ async fn supervise(parts: Arc<FederationParts>, identity: Identity, tasks: Tasks
 }
 
 /// Writes what is remembered whenever it has changed, at most every [`WRITE_INTERVAL`], and once more at the end.
-async fn write(table: Arc<PeerTable>, file: ProgressFile, stopping: CancellationToken) -> Result<(), String> {
-    let file = Arc::new(file);
+async fn write(
+    table: Arc<PeerTable>,
+    store: Arc<dyn ProgressStore>,
+    stopping: CancellationToken,
+) -> Result<(), String> {
     let mut changes = table.remembered();
     loop {
         let last = tokio::select! {
+            biased;
             () = stopping.cancelled() => true,
             changed = changes.changed() => changed.is_err(),
         };
         changes.borrow_and_update();
-        let (all, file) = (table.all_progress(), file.clone());
-        let written = tokio::task::spawn_blocking(move || file.save(&all)).await.map_err(|panic| panic.to_string())?;
-        written.map_err(|error| error.with_cause())?;
+        store.keep(table.all_progress()).await.map_err(|error| error.with_cause())?;
         if last {
             return Ok(());
         }
         tokio::select! {
+            biased;
             () = stopping.cancelled() => {}
             () = tokio::time::sleep(WRITE_INTERVAL) => {}
         }

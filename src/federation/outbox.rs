@@ -204,6 +204,7 @@ impl Outbox {
 
     async fn must_end(&self) -> Ended {
         tokio::select! {
+            biased;
             () = self.parts.draining.cancelled() => Ended::stopping("the node is stopping"),
             () = self.superseded.cancelled() => {
                 Ended::Here(ReplicationEndReason::Superseded, "the same receiver has opened another stream".to_owned())
@@ -222,6 +223,7 @@ async fn changed(
     told: &mut watch::Receiver<u64>,
 ) {
     let gone = tokio::select! {
+        biased;
         changed = peers.changed() => changed.is_err(),
         changed = policy.changed() => changed.is_err(),
         changed = told.changed() => changed.is_err(),
@@ -322,6 +324,7 @@ impl Sending {
         if self.agreement.needs_bindings() {
             let mut progress = self.agreement.bindings.progress();
             tokio::select! {
+                biased;
                 ended = self.outbox.must_end() => return Err(ended),
                 reached = progress.wait_for(|reached| *reached >= chunk.through) => {
                     reached.map_err(|_| Ended::stopping("the view of associations has stopped"))?;

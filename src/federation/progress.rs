@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
 use super::{history::Version, position::LinkPosition};
@@ -59,8 +60,14 @@ pub struct Quarantined {
     pub before: Option<LinkPosition>,
 }
 
+/// Where what is remembered is kept.
+pub trait ProgressStore: Send + Sync + 'static {
+    /// Replaces what is kept by this, as a whole, and returns when it is durable.
+    fn keep(&self, all: BTreeMap<SpiffeId, PeerProgress>) -> BoxFuture<'static, Result<(), StorageError>>;
+}
+
 /// The file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ProgressFile {
     data_dir: PathBuf,
 }
@@ -105,6 +112,17 @@ impl ProgressFile {
         let text = serde_json::to_vec_pretty(&by_name).map_err(|error| StorageError::Damaged(error.to_string()))?;
         durable::replace_file(&self.data_dir, FILE_NAME, &text)
             .map_err(StorageError::io(format!("cannot write {FILE_NAME} in {}", self.data_dir.display())))
+    }
+}
+
+impl ProgressStore for ProgressFile {
+    fn keep(&self, all: BTreeMap<SpiffeId, PeerProgress>) -> BoxFuture<'static, Result<(), StorageError>> {
+        let file = self.clone();
+        async move {
+            let saving = tokio::task::spawn_blocking(move || file.save(&all));
+            saving.await.map_err(|panic| StorageError::io(format!("cannot write {FILE_NAME}"))(panic.into()))?
+        }
+        .boxed()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{ApiConfig, Config},
     domain::{SpiffeId, code_lists::CodeLists},
-    federation::{Federation, PeerTable},
+    federation::{Federation, PeerTable, ProgressFile, TlsDial},
     identity::Identity,
     log::{
         EventLog,
@@ -196,7 +196,7 @@ async fn compose(
         draining: draining.clone(),
         cut: cut.clone(),
         unary_timeout: config.api.unary_timeout,
-        clock,
+        clock: clock.clone(),
     };
     let readers = (sessions, durable);
     let gauges = Gauges::new(log.clone(), admin.clone(), views, readers, federation.clone(), draining.clone());
@@ -210,7 +210,9 @@ async fn compose(
     });
     tasks.spawn("watch files", OnFailure::StopNode, identity.clone().watch(tasks.stopping()));
     watch_log(&tasks, admin.failed());
-    federation.start(&identity, &config.node.data_dir, &tasks);
+    let dial = TlsDial::new(identity.clone(), clock.clone());
+    let progress = ProgressFile::in_dir(&config.node.data_dir);
+    federation.start(Arc::new(dial), Arc::new(progress), &tasks);
     announce(&config, &own_id, address, operations_address, &*log);
     Ok(RunningNode {
         id: own_id,
