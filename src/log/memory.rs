@@ -112,6 +112,37 @@ impl MemoryLog {
         Self { clock, content_equal, epochs: epochs.into(), state: Mutex::new(state), tail }
     }
 
+    /// The log as it is found after the process has died, or as a backup of it has it: what was durable, at most up to a place. With these
+    /// lives, the present one first; this log is left as it is.
+    #[must_use]
+    pub fn reopened(
+        &self,
+        clock: Arc<impl Clock + std::fmt::Debug>,
+        through: Sequence,
+        epochs: Vec<EpochFacts>,
+    ) -> Self {
+        let reopened = Self::with_epochs(clock, self.content_equal, epochs);
+        let through = through.min(*self.tail.borrow());
+        {
+            let (before, mut after) = (self.state(), reopened.state());
+            let count = before.records.partition_point(|record| record.sequence <= through);
+            after.records = before.records[..count].to_vec();
+            after.chain = before.chain[..count].to_vec();
+            after.by_identity.clone_from(&before.by_identity);
+            after.by_identity.retain(|_, sequence| *sequence <= through);
+            after.revisions.clone_from(&before.revisions);
+            for revising in after.revisions.values_mut() {
+                revising.retain(|one| one.sequence <= through);
+            }
+            after.first_retained = before.first_retained;
+            after.last = after.records.last().map_or(Sequence::ZERO, |record| record.sequence);
+            after.accepted_time_ns = after.records.last().map_or(i64::MIN, |record| record.accepted_time_ns);
+            let last = after.last;
+            reopened.advance_tail(last);
+        }
+        reopened
+    }
+
     /// From now on nothing becomes durable, as on a slow disk, until [`MemoryLog::release`].
     pub fn hold(&self) {
         self.state().held = true;

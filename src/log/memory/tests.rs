@@ -121,3 +121,22 @@ async fn history_can_be_dropped_and_sequences_can_have_holes() {
     let verdicts = log.append(batch(AppendMode::Each, vec![event(1)])).await.expect("taken");
     assert_eq!(places(&verdicts), [Some((1, true))], "an identity is known beyond retention");
 }
+
+#[tokio::test]
+async fn a_log_that_is_opened_again_has_what_was_durable_and_goes_on_from_there() {
+    let log = log();
+    log.append(batch(AppendMode::Each, vec![event(1), event(2), event(3)])).await.expect("taken");
+    log.hold();
+    drop(log.append(batch(AppendMode::Each, vec![event(4)])));
+    let epochs = log.epochs().to_vec();
+    let again = log.reopened(Arc::new(TestClock::at_ns(2_000)), Sequence(u64::MAX), epochs.clone());
+    assert_eq!((*again.tail().borrow(), again.epochs().to_vec()), (Sequence(3), epochs.clone()));
+    assert_eq!(again.chain_at(Sequence(3)).await, log.chain_at(Sequence(3)).await);
+    assert!(again.find(publisher(), id(4)).await.expect("readable").is_none(), "what was not durable is gone");
+    let verdicts = again.append(batch(AppendMode::Each, vec![event(2), event(5)])).await.expect("taken");
+    assert_eq!(places(&verdicts), [Some((2, true)), Some((4, false))]);
+    // A backup ends earlier.
+    let backup = log.reopened(Arc::new(TestClock::at_ns(2_000)), Sequence(1), epochs);
+    let verdicts = backup.append(batch(AppendMode::Each, vec![event(3)])).await.expect("taken");
+    assert_eq!(places(&verdicts), [Some((2, false))]);
+}
