@@ -201,8 +201,9 @@ async fn write(
             () = stopping.cancelled() => true,
             changed = changes.changed() => changed.is_err(),
         };
-        changes.borrow_and_update();
+        let count = *changes.borrow_and_update();
         store.keep(table.all_progress()).await.map_err(|error| error.with_cause())?;
+        table.note_kept(count);
         if last {
             return Ok(());
         }

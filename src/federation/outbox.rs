@@ -147,7 +147,7 @@ impl Outbox {
         if read.position.is_some() {
             self.parts.table.acknowledged(&self.caller.id, start.position);
         }
-        let history = self.note(&agreement, start.position);
+        let history = self.note(&agreement, start.position).await?;
         Ok(Sending {
             agreement,
             history,
@@ -181,14 +181,24 @@ impl Outbox {
         })
     }
 
-    /// Remembers which agreement decides what follows a place, and gives all that ever did.
-    fn note(&self, agreement: &Agreement, position: LinkPosition) -> History {
+    /// Remembers which agreement decides what follows a place, and gives all that ever did. Nothing goes by an agreement that is not
+    /// remembered durably: after a crash nobody would know what its revisions have to follow.
+    async fn note(&self, agreement: &Agreement, position: LinkPosition) -> Result<History, Ended> {
         let grants = history::in_force(&agreement.rights, self.parts.clock.now_ns());
-        let peer = &agreement.peer.node;
-        self.parts.table.remember(peer, |progress| {
+        let (peer, table) = (&agreement.peer.node, &self.parts.table);
+        let before = table.progress(peer).versions;
+        let versions = table.remember(peer, |progress| {
             history::note(&mut progress.versions, grants, position.sequence.get(), progress.acknowledged);
-            History::new(&progress.versions, peer)
-        })
+            progress.versions.clone()
+        });
+        if versions != before {
+            tokio::select! {
+                biased;
+                ended = self.must_end() => return Err(ended),
+                () = table.kept() => {}
+            }
+        }
+        Ok(History::new(&versions, peer))
     }
 
     /// Sends a message, however long the receiver takes, unless the stream has to end.
@@ -246,8 +256,8 @@ impl Sending {
             let step = tokio::select! {
                 biased;
                 ended = self.outbox.must_end() => Err(ended),
-                () = changed(&mut peers, &mut policy, &mut told) => self.look_again(),
-                () = grants_change => self.look_again(),
+                () = changed(&mut peers, &mut policy, &mut told) => self.look_again().await,
+                () = grants_change => self.look_again().await,
                 said = requests.next() => self.hear(said),
                 chunk = self.follower.next(), if self.credit_bytes > 0 => self.take(chunk).await,
                 _ = heartbeat.tick() => self.flush().await,
@@ -272,10 +282,10 @@ impl Sending {
     }
 
     /// The agreement anew. What lies behind stays as it was decided: a wider agreement counts from here on.
-    fn look_again(&mut self) -> Result<(), Ended> {
+    async fn look_again(&mut self) -> Result<(), Ended> {
         let peer_epochs = std::mem::take(&mut self.agreement.peer_epochs);
         self.agreement = Agreement { peer_epochs, ..self.outbox.agreement()? };
-        self.history = self.outbox.note(&self.agreement, self.position);
+        self.history = self.outbox.note(&self.agreement, self.position).await?;
         Ok(())
     }
 

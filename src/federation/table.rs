@@ -131,6 +131,8 @@ pub struct PeerTable {
     entries: Mutex<BTreeMap<SpiffeId, Entry>>,
     /// Counts changes of what is remembered.
     remembered: watch::Sender<u64>,
+    /// How many of these changes are durable.
+    kept: watch::Sender<u64>,
     /// Counts operators' words: links look again at what they may do.
     told: watch::Sender<u64>,
 }
@@ -141,8 +143,8 @@ impl PeerTable {
     pub fn new(clock: Arc<dyn Clock>, remembered: BTreeMap<SpiffeId, PeerProgress>) -> Self {
         let now_ns = clock.now_ns();
         let entries = remembered.into_iter().map(|(node, progress)| (node, Entry::new(progress, now_ns))).collect();
-        let (remembered, told) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { clock, entries: Mutex::new(entries), remembered, told }
+        let (remembered, kept, told) = (watch::Sender::new(0), watch::Sender::new(0), watch::Sender::new(0));
+        Self { clock, entries: Mutex::new(entries), remembered, kept, told }
     }
 
     /// Everything about a peer.
@@ -181,6 +183,18 @@ impl PeerTable {
     #[must_use]
     pub fn remembered(&self) -> watch::Receiver<u64> {
         self.remembered.subscribe()
+    }
+
+    /// Notes that so many changes of what is remembered are durable.
+    pub fn note_kept(&self, count: u64) {
+        self.kept.send_modify(|kept| *kept = count.max(*kept));
+    }
+
+    /// Waits until everything that is remembered by now is durable.
+    pub async fn kept(&self) {
+        let (count, mut kept) = (*self.remembered.borrow(), self.kept.subscribe());
+        // The table has the sender.
+        let _ = kept.wait_for(|kept| count <= *kept).await;
     }
 
     /// Changes what is remembered of a peer by an operator's word, lifts what made its link stand still, and has its links look again.

@@ -1,9 +1,12 @@
 //! Nodes in memory: each with a log, a peers file and grants, and streams between them without a socket.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use prost::Message;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,6 +31,7 @@ use crate::{
 };
 
 mod agreements;
+mod promises;
 mod restored;
 mod rings;
 mod wrong_peer;
@@ -56,6 +60,15 @@ impl BindingsFeed for Unbound {
 
     fn newly_bound(&self, _: &str, _: Sequence) -> Vec<NewBinding> {
         Vec::new()
+    }
+}
+
+/// Keeps nothing, at once.
+struct Forgetful;
+
+impl ProgressStore for Forgetful {
+    fn keep(&self, _: BTreeMap<SpiffeId, PeerProgress>) -> BoxFuture<'static, Result<(), StorageError>> {
+        std::future::ready(Ok(())).boxed()
     }
 }
 
@@ -104,6 +117,16 @@ impl Side {
     }
 
     fn over(letter: char, log: Arc<MemoryLog>, peers: Vec<Peer>, policy: &str) -> Self {
+        Self::keeping(letter, log, peers, policy, Arc::new(Forgetful))
+    }
+
+    fn keeping(
+        letter: char,
+        log: Arc<MemoryLog>,
+        peers: Vec<Peer>,
+        policy: &str,
+        store: Arc<dyn ProgressStore>,
+    ) -> Self {
         let clock = Arc::new(TestClock::at_ns(NOW_NS));
         let policy = file::parse(policy, Path::new("policy.toml"), &Successors::default()).expect("a good policy");
         let access = Arc::new(Access::new(policy));
@@ -116,9 +139,10 @@ impl Side {
             bindings: Arc::new(Unbound(watch::Sender::new(Sequence(u64::MAX)))),
             clock: clock.clone(),
             node: node(letter),
-            table: Arc::new(PeerTable::new(clock, std::collections::BTreeMap::new())),
+            table: Arc::new(PeerTable::new(clock, BTreeMap::new())),
             draining: CancellationToken::new(),
         };
+        tokio::spawn(write(parts.table.clone(), store, CancellationToken::new()));
         Self { node: node(letter), log, federation: Arc::new(Federation::new(parts)), files, access }
     }
 
