@@ -10,6 +10,7 @@
 //! [`inbox`] (the receiver), [`opening`] (where the two go on), [`link`] (dialling and pauses).
 
 pub mod agreement;
+mod changes;
 pub mod dial;
 pub mod door;
 pub mod ended;

@@ -6,7 +6,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt};
 use prost::Message;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tonic::Status;
 use super::{
     FederationParts,
     agreement::{Agreement, Withheld},
+    changes::Changes,
     ended::{Ended, cannot_read},
     history::{self, History},
     messages, opening,
@@ -64,6 +65,7 @@ pub(super) struct Outbox {
 /// A stream that has begun.
 struct Sending {
     outbox: Outbox,
+    changes: Changes,
     agreement: Agreement,
     history: History,
     follower: Follower,
@@ -122,6 +124,8 @@ impl Outbox {
             None => return Err(Ended::Broken("closed before a hello".to_owned())),
         };
         let read = opening::read_hello(&hello, &self.caller.id)?;
+        // Looked at from before the agreement is read: one that changes while the stream begins is read anew.
+        let changes = Changes::of(&self.parts);
         let mut agreement = self.agreement()?;
         agreement.peer_epochs = read.epochs;
         self.parts.table.contact(&self.caller.id, Direction::Outbound);
@@ -149,6 +153,7 @@ impl Outbox {
         }
         let history = self.note(&agreement, start.position).await?;
         Ok(Sending {
+            changes,
             agreement,
             history,
             follower,
@@ -226,29 +231,8 @@ impl Outbox {
     }
 }
 
-/// Resolves when the files or an operator's word may have changed what goes to the peer.
-async fn changed(
-    peers: &mut watch::Receiver<Arc<Peers>>,
-    policy: &mut watch::Receiver<u64>,
-    told: &mut watch::Receiver<u64>,
-) {
-    let gone = tokio::select! {
-        biased;
-        changed = peers.changed() => changed.is_err(),
-        changed = policy.changed() => changed.is_err(),
-        changed = told.changed() => changed.is_err(),
-    };
-    if gone {
-        // Who could say something has gone: nothing changes any more.
-        std::future::pending::<()>().await;
-    }
-}
-
 impl Sending {
     async fn run(mut self, requests: &mut Requests) -> Ended {
-        let parts = self.outbox.parts.clone();
-        let (mut peers, mut policy) = (parts.peers.clone(), parts.access.generation());
-        let mut told = parts.table.told();
         let mut heartbeat: Interval = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -256,7 +240,7 @@ impl Sending {
             let step = tokio::select! {
                 biased;
                 ended = self.outbox.must_end() => Err(ended),
-                () = changed(&mut peers, &mut policy, &mut told) => self.look_again().await,
+                () = self.changes.next() => self.look_again().await,
                 () = grants_change => self.look_again().await,
                 said = requests.next() => self.hear(said),
                 chunk = self.follower.next(), if self.credit_bytes > 0 => self.take(chunk).await,

@@ -41,3 +41,12 @@ async fn nothing_goes_by_an_agreement_that_a_crash_would_forget() {
     b.holds(1).await;
     a.acknowledged_by(&b.node, 1).await;
 }
+
+#[tokio::test]
+async fn an_agreement_that_ends_while_a_stream_begins_lets_nothing_go() {
+    let (gate, a, b, _stream) = at_the_gate().await;
+    a.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    gate.send_replace(true);
+    a.acknowledged_by(&b.node, 1).await;
+    assert!(b.records().await.is_empty(), "sent by an agreement that has ended");
+}
