@@ -101,7 +101,8 @@ impl PeerDoor {
         if HOPS_MAX < origin.via.len() {
             return Err(bad("TOO_MANY_HOPS", format!("passed {} nodes, more than {HOPS_MAX}", origin.via.len())));
         }
-        if origin.via.contains(&self.own) {
+        // What was lost with this node's disk and came back may have passed it since, and may be lost once more.
+        if origin.node != self.own && origin.via.contains(&self.own) {
             return Err(forged("LOOP", "it says that it passed this node before".to_owned()));
         }
         match origin.via.last() {
