@@ -22,6 +22,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// What the server says when it can be reached.
 pub const LISTENING: &str = "listening for participants";
+/// A server is quiet once it has worked no more than one tick of the kernel's accounting for so long.
+const QUIET_FOR: Duration = Duration::from_millis(250);
+/// Nobody waits longer than this for it.
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(60);
 /// So many nanoseconds are a tick of the kernel's accounting: it has been 100 Hz towards user space on Linux for ever.
 const TICK_NS: u64 = 10_000_000;
 
@@ -80,6 +84,20 @@ impl Server {
     #[must_use]
     pub fn usage(&self) -> Usage {
         usage_of(&self.pid.to_string())
+    }
+
+    /// Waits until it no longer works behind its answers, so that it takes nothing from what is measured next.
+    pub async fn quiet(&self) {
+        let asked = Instant::now();
+        let mut before = self.usage().cpu;
+        while asked.elapsed() < QUIET_WAIT_MAX {
+            tokio::time::sleep(QUIET_FOR).await;
+            let now = self.usage().cpu;
+            if now.saturating_sub(before) <= Duration::from_nanos(TICK_NS) {
+                break;
+            }
+            before = now;
+        }
     }
 
     /// Ends it in order; answers how long that took.

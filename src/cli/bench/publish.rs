@@ -42,20 +42,28 @@ pub async fn unary(bench: &mut Bench) -> Result<(), Failure> {
         let (to_node, to_limit) = (node.clients(in_flight).await?, clients(&bench.exchange, &limit, in_flight).await?);
         for round in 1..=bench.rounds {
             let requests = prepared(bench, size);
-            plain_file(bench, &case, round, &requests)?;
-            // With many in flight, small requests are not the file's matter but the call's.
-            if size == 1 {
-                let driven = call(&to_limit, NO_OP, &requests, in_flight, bench.limit, |request, _| request.events);
-                let measured = measured(&limit, &case, System::NoOpServer, round, driven).await?;
-                bench.report.add(measured);
+            // The sides take turns in being first: what the first leaves behind is then no side's gain.
+            for is_node in [round % 2 == 0, round % 2 == 1] {
+                node.server.quiet().await;
+                if is_node {
+                    let driven = call(&to_node, PUBLISH, &requests, in_flight, bench.limit, |_, answer| {
+                        stored_in_response(answer)
+                    });
+                    let mut measured = measured(&node.server, &case, System::Tradelane, round, driven).await?;
+                    stored += measured.count;
+                    measured.disk_bytes_per_event =
+                        Some(node.disk_bytes().saturating_sub(empty_bytes) as f64 / stored.max(1) as f64);
+                    bench.report.add(measured);
+                    continue;
+                }
+                plain_file(bench, &case, round, &requests)?;
+                // With many in flight, small requests are not the file's matter but the call's.
+                if size == 1 {
+                    let driven = call(&to_limit, NO_OP, &requests, in_flight, bench.limit, |request, _| request.events);
+                    let measured = measured(&limit, &case, System::NoOpServer, round, driven).await?;
+                    bench.report.add(measured);
+                }
             }
-            let driven =
-                call(&to_node, PUBLISH, &requests, in_flight, bench.limit, |_, answer| stored_in_response(answer));
-            let mut measured = measured(&node.server, &case, System::Tradelane, round, driven).await?;
-            stored += measured.count;
-            measured.disk_bytes_per_event =
-                Some(node.disk_bytes().saturating_sub(empty_bytes) as f64 / stored.max(1) as f64);
-            bench.report.add(measured);
         }
         compare(bench, size, in_flight, &case);
     }
@@ -74,12 +82,14 @@ pub async fn streams(bench: &mut Bench) -> Result<(), Failure> {
     let mut clients = node.clients(SINGLE_IN_FLIGHT).await?;
     for round in 1..=bench.rounds {
         let requests = prepared(bench, 1);
+        node.server.quiet().await;
         let driven =
             call(&clients, PUBLISH, &requests, SINGLE_IN_FLIGHT, bench.limit, |_, answer| stored_in_response(answer));
         let unary = measured(&node.server, unary_case, System::Tradelane, round, driven).await?;
         let requests: Vec<_> =
             (1..).zip(prepared(bench, 1).iter()).map(|(id, one)| StreamRequest::new(id, one)).collect();
         let driven = drive::publish_stream(&mut clients[0], &requests, OUTSTANDING, bench.limit);
+        node.server.quiet().await;
         let stream = measured(&node.server, stream_case, System::Tradelane, round, driven).await?;
         bench.report.add(unary);
         bench.report.add(stream);

@@ -46,8 +46,10 @@ pub struct Filled {
     pub watched: u64,
     /// Some of them.
     pub remembered: Vec<Told>,
-    /// What it takes on disk for each event, at once after they were stored.
+    /// What it takes on disk for each event, once it is quiet.
     pub disk_bytes_per_event: f64,
+    /// How they were stored: the rate, the longest wait for an answer, and what the node cost.
+    pub filling: Measurement,
 }
 
 /// Starts a node and stores so many events in it; each container has about a hundred.
@@ -59,14 +61,14 @@ pub async fn fill(bench: &mut Bench, count: usize) -> Result<Filled, Failure> {
     let node = bench.fresh_node().await?;
     let empty_bytes = node.disk_bytes();
     let clients = node.clients(4).await?;
-    let mut filled = Filled { node, events: 0, watched: 0, remembered: Vec::new(), disk_bytes_per_event: 0.0 };
-    let mut told_count = 0;
+    let (mut watched, mut remembered, mut told_count) = (0, Vec::new(), 0);
+    let (mut filling, before) = (Driven::default(), (node.server.usage(), own_usage()));
     while told_count < count {
         let mut requests = Vec::with_capacity(FILL_REQUESTS);
         while requests.len() < FILL_REQUESTS && told_count < count {
             let told: Vec<_> = (0..FILL_EVENTS_PER_REQUEST.min(count - told_count)).map(|_| story.tell()).collect();
-            filled.watched += told.iter().filter(|told| told.is_watched).count() as u64;
-            filled.remembered.extend(
+            watched += told.iter().filter(|told| told.is_watched).count() as u64;
+            remembered.extend(
                 told.iter()
                     .enumerate()
                     .filter(|(at, _)| (told_count + at) % REMEMBERED_EVERY == 0)
@@ -78,11 +80,23 @@ pub async fn fill(bench: &mut Bench, count: usize) -> Result<Filled, Failure> {
         let requests = Arc::new(requests);
         let driven =
             drive::unary(&clients, PUBLISH, &requests, 4, FILL_LIMIT, |_, answer| stored_in_response(answer)).await?;
-        filled.events += driven.events;
+        filling.events += driven.events;
+        filling.elapsed += driven.elapsed;
+        filling.latencies_ns.extend(driven.latencies_ns);
     }
-    let taken = filled.node.disk_bytes().saturating_sub(empty_bytes);
-    filled.disk_bytes_per_event = taken as f64 / filled.events.max(1) as f64;
-    Ok(filled)
+    node.server.quiet().await;
+    let after = (node.server.usage(), own_usage());
+    let (events, taken) = (filling.events, node.disk_bytes().saturating_sub(empty_bytes));
+    let disk_bytes_per_event = taken as f64 / events.max(1) as f64;
+    let case = format!("storing {events} events, {FILL_EVENTS_PER_REQUEST} a call");
+    let filling = Measurement {
+        server_cpu_seconds_per_million: Some(after.0.cpu_seconds_per_million_since(before.0, events)),
+        client_cpu_seconds_per_million: Some(after.1.cpu_seconds_per_million_since(before.1, events)),
+        rss_bytes: Some(after.0.rss_bytes),
+        disk_bytes_per_event: Some(disk_bytes_per_event),
+        ..Measurement::driven("storing", &case, System::Tradelane, 1, filling)
+    };
+    Ok(Filled { node, events, watched, remembered, disk_bytes_per_event, filling })
 }
 
 /// Measures replays from the beginning to one subscriber, without a filter and with one that few events pass, beside a bare stream.
@@ -98,6 +112,7 @@ pub async fn replay(bench: &mut Bench) -> Result<(), Failure> {
 
 async fn replay_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
     let filled = fill(bench, count).await?;
+    bench.report.add(filled.filling.clone());
     let limit_server = bench.limit_server().await?;
     let all_case = format!("replay of {} events", filled.events);
     let few_case = format!(
@@ -108,6 +123,7 @@ async fn replay_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
     let mut to_node = filled.node.clients(1).await?.remove(0);
     let mut to_limit = clients(&bench.exchange, &limit_server, 1).await?.remove(0);
     for round in 1..=bench.rounds {
+        filled.node.server.quiet().await;
         let mut size = MessageSizes::default();
         for filter in
             [None, Some(EventFilter { commodity_prefixes: vec![WATCHED_COMMODITY.into()], ..EventFilter::default() })]
