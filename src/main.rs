@@ -6,7 +6,12 @@ use std::{
 };
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use tradelane::cli::{self, Cli};
+
+/// The C library's allocator costs a node a fifth of its time, and keeps what its many threads have let go of.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
