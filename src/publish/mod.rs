@@ -10,10 +10,7 @@ use crate::{
     domain::{SpiffeId, filter::PartyBindings},
     identity::{Access, Action, Caller, Rights},
     log::{AppendBatch, AppendError, AppendMode, EventLog, LastAcknowledged, NewEvent, Verdict},
-    wire::{
-        PublishRequest,
-        door::{CodeLists, EVENT_BYTES_MAX},
-    },
+    wire::{PublishRequest, door::CodeLists},
 };
 
 mod admit;
@@ -41,7 +38,7 @@ pub struct PublishLimits {
 
 impl Default for PublishLimits {
     fn default() -> Self {
-        Self { events_max: 1_000, event_bytes_max: EVENT_BYTES_MAX }
+        Self { events_max: 1_000, event_bytes_max: 64 * 1024 }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The order in which views put statements, the same on every node: by what the publishers said, never by a node's own sequence
 //! (standards, section 6: event time with a coarser precision last within its span, then created time, then event id).
 
+use std::sync::Arc;
+
 use crate::{domain::EventId, wire::proto};
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -20,7 +22,7 @@ pub struct FoldKey {
     /// The event's id.
     pub event_id: EventId,
     /// The publisher's name.
-    pub publisher: Box<str>,
+    pub publisher: Arc<str>,
 }
 
 impl FoldKey {

@@ -17,5 +17,3 @@ mod peers_cut;
 mod peers_killed;
 mod process;
 mod query;
-mod serve;
-mod sighup;

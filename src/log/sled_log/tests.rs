@@ -19,7 +19,6 @@ mod chain;
 mod damage;
 mod guards;
 mod promises;
-mod repair;
 mod settings;
 
 struct Case {

@@ -4,6 +4,7 @@
 use std::{
     borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
 };
 
 use super::{
@@ -15,27 +16,27 @@ use crate::{
         EventId, Sequence,
         bindings::{NewBinding, SubjectKey},
     },
-    views::fold_order::FoldKey,
+    views::{few::FewSet, fold_order::FoldKey},
 };
 
 /// So many of a participant's latest bindings are kept for announcing. Who was away for longer looks with a query.
 pub const ANNOUNCED_MAX: usize = 256;
 
 /// Which group: the administration that speaks, and the parent.
-type GroupKey = (Box<str>, Subject);
+type GroupKey = (Arc<str>, Subject);
 
 /// The associations in force.
 #[derive(Debug, Default)]
 pub struct Graph {
     groups: HashMap<GroupKey, Group>,
     /// The groups in which a subject is the parent or a tied child.
-    groups_of: HashMap<Subject, BTreeSet<GroupKey>>,
+    groups_of: HashMap<Subject, FewSet<GroupKey>>,
     /// The known subjects of one kind and value, for who asks without issuer or date.
-    by_value: HashMap<(u8, Box<str>), BTreeSet<Subject>>,
+    by_value: HashMap<(u8, Box<str>), FewSet<Subject>>,
     /// Where a statement stands, for when it is revised.
-    statements: HashMap<(Box<str>, EventId), (GroupKey, FoldKey)>,
+    statements: HashMap<(Arc<str>, EventId), (GroupKey, FoldKey)>,
     /// What was revised, also where the statement itself is not known yet.
-    revised: HashSet<(Box<str>, EventId)>,
+    revised: HashSet<(Arc<str>, EventId)>,
     /// The groups in which a participant is named: who is in none is bound to nothing.
     named_in: HashMap<Box<str>, BTreeSet<GroupKey>>,
     announced: HashMap<Box<str>, VecDeque<NewBinding>>,
@@ -208,14 +209,14 @@ impl Graph {
             let agrees = |asked: &str, has: &str| asked.is_empty() || asked == has;
             agrees(asked.issuer, fields.issuer) && agrees(asked.date, fields.date)
         };
-        known.into_iter().flatten().filter(fits).cloned().collect()
+        known.into_iter().flat_map(FewSet::iter).filter(fits).cloned().collect()
     }
 
     /// Every tie of a subject, to its parents and to its children.
     #[must_use]
     pub fn ties(&self, subject: &Subject) -> Vec<Tie> {
         let mut ties = Vec::new();
-        for key in self.groups_of.get(subject).into_iter().flatten() {
+        for key in self.groups_of.get(subject).into_iter().flat_map(FewSet::iter) {
             let Some(group) = self.groups.get(key) else { continue };
             let mut tie = |other: &Subject, child: &Subject| {
                 let supports = group.supports(child.borrow()).to_vec();
@@ -237,7 +238,8 @@ impl Graph {
     #[must_use]
     pub fn complete_children(&self, parent: &Subject) -> Vec<AllOfAKind> {
         let mut all = Vec::new();
-        for key in self.groups_of.get(parent).into_iter().flatten().filter(|key| key.1 == *parent) {
+        let groups = self.groups_of.get(parent).into_iter().flat_map(FewSet::iter);
+        for key in groups.filter(|key| key.1 == *parent) {
             let Some(group) = self.groups.get(key) else { continue };
             all.extend(group.complete_kinds().map(|(kind, said_at)| AllOfAKind {
                 kind,

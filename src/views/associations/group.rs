@@ -7,7 +7,7 @@
 //!   detached since. Only that: a party of a bill is not bound to whatever somebody else attaches to the bill, since attaching needs no
 //!   right to share.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::statement::{Says, Statement, Subject};
 use crate::{domain::Sequence, views::fold_order::FoldKey};
@@ -15,7 +15,8 @@ use crate::{domain::Sequence, views::fold_order::FoldKey};
 /// One administration's statements about one parent, and what they come to.
 #[derive(Debug, Default)]
 pub struct Group {
-    statements: BTreeMap<FoldKey, (Sequence, Says)>,
+    /// In the order of the fold; most groups have one.
+    statements: Vec<(FoldKey, Sequence, Says)>,
     state: State,
 }
 
@@ -32,23 +33,37 @@ impl Group {
     /// Takes a statement in. Answers false where the whole group must be folded anew ([`Group::refold`]), since the statement does not
     /// come last.
     pub fn insert(&mut self, statement: &Statement, says: Says) -> bool {
-        let last = self.statements.last_key_value().is_none_or(|(last, _)| *last < statement.key);
+        let last = self.statements.last().is_none_or(|(last, ..)| *last < statement.key);
         if last {
             self.state.apply(statement.sequence, &says);
         }
-        self.statements.insert(statement.key.clone(), (statement.sequence, says));
+        if self.statements.is_empty() {
+            // What a vector takes at once would be four places.
+            self.statements.reserve_exact(1);
+        }
+        let entry = (statement.key.clone(), statement.sequence, says);
+        match self.place_of(&statement.key) {
+            Ok(at) => self.statements[at] = entry,
+            Err(at) => self.statements.insert(at, entry),
+        }
         last
     }
 
     /// Takes a statement out; the group must be folded anew then.
     pub fn remove(&mut self, key: &FoldKey) {
-        self.statements.remove(key);
+        if let Ok(at) = self.place_of(key) {
+            self.statements.remove(at);
+        }
+    }
+
+    fn place_of(&self, key: &FoldKey) -> Result<usize, usize> {
+        self.statements.binary_search_by(|(other, ..)| other.cmp(key))
     }
 
     /// Folds all statements anew.
     pub fn refold(&mut self) {
         self.state = State::default();
-        for (sequence, says) in self.statements.values() {
+        for (_, sequence, says) in &self.statements {
             self.state.apply(*sequence, says);
         }
     }

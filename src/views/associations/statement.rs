@@ -33,7 +33,7 @@ pub struct Statement {
 #[derive(Debug, Clone)]
 pub struct Says {
     /// Whose word it is: the publisher's administration.
-    pub domain: Box<str>,
+    pub domain: Arc<str>,
     /// What the others belong to.
     pub parent: Subject,
     /// True where they are attached, false where they are detached.
