@@ -60,6 +60,18 @@ impl Consumer {
         timeout(PATIENCE, until_then).await.expect("a delivery within the patience of the test")
     }
 
+    /// A delivery that is there, or one more message heard; says then that it is there itself.
+    pub async fn delivery_or_word(&mut self) -> Result<Option<Delivery>, Status> {
+        if self.waiting.is_empty() {
+            match self.message().await? {
+                Some(Message::Deliveries(batch)) => self.waiting.extend(batch.deliveries),
+                Some(_) => self.say(consume_request::Message::Heartbeat(proto::ConsumerHeartbeat {})).await,
+                None => return Err(Status::ok("the stream ended in order")),
+            }
+        }
+        Ok(self.waiting.pop_front())
+    }
+
     /// So many deliveries.
     pub async fn deliveries(&mut self, count: usize) -> Vec<Delivery> {
         let mut deliveries = Vec::with_capacity(count);

@@ -7,6 +7,8 @@ mod cli;
 mod consumer;
 mod demo;
 mod durable;
+mod durable_killed;
+mod durable_silent;
 mod events;
 mod harness;
 mod live;

@@ -520,3 +520,74 @@ fn whatever_happens_nothing_is_lost_overtaken_or_given_twice() {
         assert!(sequence.is_ok(), "seed {seed} failed: set TRADELANE_SUBSCRIPTION_SEED={seed} to run it alone");
     }
 }
+
+#[test]
+fn what_follows_an_event_that_is_looked_at_again_waits_for_it() {
+    let settings = Settings {
+        mode: Mode::Shared,
+        ordering_key: Some(OrderingKey::Container),
+        backoff_min: Duration::ZERO,
+        ..Settings::default()
+    };
+    let cursor = Cursor {
+        epoch: Epoch(Uuid::from_u128(1)),
+        low_water: Sequence::ZERO,
+        settled: BTreeSet::new(),
+        tried: BTreeMap::new(),
+    };
+    let mut machine = Machine::restore(settings.clone(), cursor, BTreeMap::new());
+    let look = |machine: &mut Machine| {
+        for place in [1, 2] {
+            assert!(machine.offer(Sequence(place), Box::new([7]), SECOND));
+        }
+    };
+    let next = |machine: &mut Machine| {
+        machine.deliver(SECOND, |_| true).map(|delivery| (delivery.sequence.get(), delivery.attempt))
+    };
+    let consumer = ConsumerId(1);
+    machine.join(consumer, 10);
+    look(&mut machine);
+    assert_eq!(next(&mut machine), Some((1, 1)));
+    machine.update(settings, true);
+    look(&mut machine);
+    assert_eq!(next(&mut machine), None, "the first of its key is on its way");
+    let reject = Verb::Reject { delay_ns: 0, reason: "busy".to_owned() };
+    assert_eq!(machine.settle(consumer, Sequence(1), 1, &reject, SECOND), Outcome::Done);
+    assert_eq!(next(&mut machine), None, "whether the first matches the new filter is not known yet");
+    look(&mut machine);
+    assert_eq!(next(&mut machine), Some((1, 2)));
+    assert_eq!(machine.settle(consumer, Sequence(1), 2, &Verb::Acknowledge, SECOND), Outcome::Done);
+    assert_eq!(next(&mut machine), Some((2, 1)));
+}
+
+#[test]
+fn what_an_owner_may_not_see_any_more_is_passed_over_and_a_dead_letter_stays_one() {
+    let cursor = Cursor {
+        epoch: Epoch(Uuid::from_u128(1)),
+        low_water: Sequence::ZERO,
+        settled: BTreeSet::new(),
+        tried: BTreeMap::new(),
+    };
+    let settings = Settings { mode: Mode::Shared, ..Settings::default() };
+    let mut machine = Machine::restore(settings, cursor, BTreeMap::new());
+    let consumer = ConsumerId(1);
+    machine.join(consumer, 10);
+    for place in 1..=2 {
+        assert!(machine.offer(Sequence(place), Keys::default(), SECOND));
+    }
+    let first = machine.deliver(SECOND, |_| true).expect("one");
+    let second = machine.deliver(SECOND, |_| true).expect("another");
+    assert!(machine.is_on_its_way(&first));
+    machine.pass_over(first.sequence);
+    assert!(!machine.is_on_its_way(&first));
+    assert_eq!((machine.low_water(), machine.outstanding()), (Sequence(1), 1));
+    let late = machine.settle(consumer, first.sequence, 1, &Verb::Acknowledge, SECOND);
+    assert_eq!(late, Outcome::AlreadySettled);
+    let park = Verb::Park { reason: "unreadable".to_owned() };
+    assert_eq!(machine.settle(consumer, second.sequence, 1, &park, SECOND), Outcome::Done);
+    assert_eq!(machine.replay(None, SECOND), 1);
+    let again = machine.deliver(SECOND, |_| true).expect("the dead letter");
+    machine.pass_over(again.sequence);
+    assert_eq!((machine.letters().len(), machine.outstanding()), (1, 0));
+    assert_eq!(machine.deliver(SECOND, |_| true), None);
+}
