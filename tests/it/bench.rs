@@ -74,6 +74,9 @@ fn a_quick_run_of_everything_ends_and_its_counts_add_up() {
     let figures = names("figures");
     let of_both = |what: &str| figures.iter().filter(|name| name.contains(what)).count();
     assert_eq!((of_both("kill -9"), of_both("an orderly stop")), (2, 2), "{figures:?}");
+    // 4,000 requests of 100 events, divided by 500, without and with durable subscriptions; then 50,000 events, by whole requests.
+    assert_eq!(counts("durable", "tradelane"), [800, 800, 100, 100, 100]);
+    assert_eq!((of_both("20 durable subscriptions"), of_both("2 idle consumers")), (1, 1), "{figures:?}");
     // 1,000 and 10,000 subscribers divided by 500.
     assert_eq!((of_both("of 2 idle subscribers"), of_both("of 20 idle subscribers")), (1, 1), "{figures:?}");
 }

@@ -33,6 +33,7 @@ use crate::{
 
 mod child;
 mod drive;
+mod durable;
 mod exchange;
 mod limits;
 mod live;
@@ -105,6 +106,8 @@ pub enum Workload {
     FanOut,
     /// What each of 1,000 and of 10,000 subscribers costs that gets nothing.
     Idle,
+    /// What each of 10,000 durable subscriptions costs, 1,000 of them consumed and idle, and consuming with acknowledgements.
+    Durable,
     /// Queries by id, by container, by place and time, and timelines; quiet and while events are published.
     Query,
     /// From start to the first answer, after an orderly stop and after kill -9.
@@ -112,10 +115,12 @@ pub enum Workload {
 }
 
 /// What a node's defaults would bound while it is measured.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 8] = [
     "quotas.events_per_second_max=0",
     "quotas.streams_max=100000",
     "subscriptions.sessions_max=100000",
+    "subscriptions.durable_per_participant_max=100000",
+    "subscriptions.consumers_max=100000",
     "identity.connections_per_address_max=1024",
     "telemetry.log=warn,tradelane::node=info,tradelane::cli=info",
     "telemetry.log_format=json",
@@ -195,6 +200,7 @@ async fn measure(arguments: &BenchArguments, directory: &Path) -> Result<(), Fai
             Workload::Replay => stored::replay(&mut bench).await?,
             Workload::FanOut => live::fan_out(&mut bench).await?,
             Workload::Idle => live::idle(&mut bench).await?,
+            Workload::Durable => durable::durable(&mut bench).await?,
             Workload::Query => queries::queries(&mut bench).await?,
             Workload::Restart => queries::restart(&mut bench).await?,
         }
