@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::json;
 
@@ -28,6 +28,9 @@ mod server;
 mod system;
 mod systems;
 mod workloads;
+
+/// No step of one system's turn lasts longer: most last a second.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is compared, and how much.
 #[derive(Debug, Parser)]
@@ -85,9 +88,10 @@ async fn main() -> Result<()> {
         for system in systems[first..].iter().chain(&systems[..first]) {
             let name = system.facts().name;
             eprintln!("round {round} of {}: {name}", arguments.rounds);
-            measure(system.as_ref(), &name, round, &mut supply, extent, &mut report)
-                .await
-                .with_context(|| format!("{name}, round {round}"))?;
+            if let Err(error) = measure(system.as_ref(), &name, round, &mut supply, extent, &mut report).await {
+                eprintln!("{name}, round {round}: {error:#}");
+                report.failed(format!("{name}, round {round}: {error:#}"));
+            }
         }
     }
     let settings = json!({
@@ -105,6 +109,7 @@ async fn main() -> Result<()> {
         println!("THESE FIGURES MEAN NOTHING: small counts, or a program that was built without optimisation.\n");
     }
     println!("{}", report.markdown());
+    ensure!(!report.has_failures(), "not everything could be measured");
     Ok(())
 }
 
@@ -165,22 +170,27 @@ async fn measure(
         let is_left_out = running.in_flight_max(events) < in_flight || (system.only_several() && events == 1);
         if !is_left_out {
             let case = format!("publish {events} x {in_flight}");
-            let (run, count) = workloads::publish(running.as_ref(), supply, extent, (events, in_flight))
-                .await
-                .context(case.clone())?;
+            let publishing = workloads::publish(running.as_ref(), supply, extent, (events, in_flight));
+            let (run, count) = within(&case, publishing).await?;
             stored += count;
             report.add(&case, By::Rate, name, round, run);
         }
     }
     if !system.only_several() {
-        let run = workloads::replay(running.as_ref(), stored).await.context("replay")?;
+        let run = within("replay", workloads::replay(running.as_ref(), stored)).await?;
         report.add("replay", By::Rate, name, round, run);
         let (end_to_end, acknowledged) =
-            workloads::latency(running.as_ref(), supply, extent).await.context("end to end")?;
+            within("end to end", workloads::latency(running.as_ref(), supply, extent)).await?;
         report.add("end to end at 2,000/s", By::Time, name, round, end_to_end);
         report.add("acknowledged at 2,000/s", By::Time, name, round, acknowledged);
-        let run = workloads::fan_out(running.as_ref(), supply, extent).await.context("fan-out")?;
+        let run = within("fan-out", workloads::fan_out(running.as_ref(), supply, extent)).await?;
         report.add("fan-out to 100", By::Rate, name, round, run);
     }
     running.stop().await
+}
+
+/// What a step brings, unless it takes longer than the whole run can bear.
+async fn within<T>(step: &str, running: impl Future<Output = Result<T>>) -> Result<T> {
+    let ended = tokio::time::timeout(STEP_TIMEOUT, running).await;
+    ended.with_context(|| format!("{step}: not within {} s", STEP_TIMEOUT.as_secs()))?.with_context(|| step.to_owned())
 }

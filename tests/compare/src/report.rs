@@ -83,6 +83,7 @@ pub struct Report {
     cases: Vec<(String, By)>,
     rows: Vec<Row>,
     absent: Vec<String>,
+    failures: Vec<String>,
 }
 
 impl Run {
@@ -110,6 +111,17 @@ impl Report {
         self.absent.push(what);
     }
 
+    /// Says what could not be measured to its end.
+    pub fn failed(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
+    /// Whether something could not.
+    #[must_use]
+    pub fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
     /// Takes a run in.
     pub fn add(&mut self, case: &str, by: By, system: &str, round: u32, run: Run) {
         if !self.cases.iter().any(|(known, _)| known == case) {
@@ -125,6 +137,7 @@ impl Report {
             "settings": settings,
             "systems": self.systems,
             "absent": self.absent,
+            "failures": self.failures,
             "ratios": self.ratios(),
             "measurements": self.rows,
         })
@@ -172,6 +185,9 @@ impl Report {
         }
         for what in &self.absent {
             let _ = writeln!(text, "\nNOT COMPARED: {what}");
+        }
+        for what in &self.failures {
+            let _ = writeln!(text, "\nFAILED: {what}");
         }
         text
     }

@@ -37,6 +37,8 @@ const SUBJECT: &str = "events";
 const AT_ONCE_PER_CONNECTION: usize = 64;
 /// The server lets so many atomic batches of one stream be unfinished.
 const BATCHES_MAX: usize = 50;
+/// Where each message is synced by itself, no more of them wait at one time: at a millisecond each they take seconds already.
+const SYNCS_MAX: usize = 4_096;
 /// Events that wait for a reader, so that none counts as slow while it catches up.
 const READER_EVENTS_MAX: usize = 1 << 20;
 
@@ -77,6 +79,7 @@ pub struct Nats {
 
 struct NatsServer {
     server: Server,
+    sync: Sync,
     several: Several,
     prepared: Arc<Prepared>,
 }
@@ -129,7 +132,7 @@ impl System for Nats {
             let mut command = Command::new(&self.program);
             command.arg("--config").arg(config);
             let server = Server::start(command, directory, port, Signal::TERM).await?;
-            let running = NatsServer { server, several: self.several, prepared: Arc::clone(&self.prepared) };
+            let running = NatsServer { server, sync: self.sync, several: self.several, prepared: Arc::clone(&self.prepared) };
             let stream = Config {
                 name: STREAM.to_owned(),
                 subjects: vec![SUBJECT.to_owned()],
@@ -169,7 +172,11 @@ impl Running for NatsServer {
     }
 
     fn in_flight_max(&self, events: usize) -> usize {
-        if self.several == Several::Batch && events > 1 { BATCHES_MAX } else { usize::MAX }
+        match (self.several, self.sync) {
+            (Several::Batch, _) if events > 1 => BATCHES_MAX,
+            (Several::Messages, Sync::Always) => SYNCS_MAX / events,
+            (Several::Batch | Several::Messages, _) => usize::MAX,
+        }
     }
 
     fn stop(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
