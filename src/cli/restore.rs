@@ -55,6 +55,8 @@ pub fn run(arguments: &RestoreArguments, out: &mut impl Write) -> Result<(), Fai
         let remains = format!("what was written into {data_dir} is of no use: remove it");
         match &error {
             RestoreError::NotEmpty(_) => Failure::new(ExitCode::Usage, &error),
+            // Told before anything was written.
+            RestoreError::NotABackup | RestoreError::OtherVersion { .. } => Failure::data(format!("{file}: {error}")),
             RestoreError::NotWhole(_) => Failure::new(ExitCode::Data, format!("{file}: {error}; {remains}")),
             RestoreError::Storage(_) => Failure::new(ExitCode::Storage, format!("{file}: {error}; {remains}")),
         }

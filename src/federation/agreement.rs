@@ -46,6 +46,15 @@ impl Withheld {
             Self::NotInAudience => "nobody whom its audience admits is reached through that node",
         }
     }
+
+    /// Whether a revision of which this is said goes all the same where its original went; what is said of its way holds whatever it revises.
+    #[must_use]
+    pub const fn may_follow_its_original(self) -> bool {
+        match self {
+            Self::BeforeStart | Self::NotGranted | Self::NotInAudience => true,
+            Self::ComesFromThere | Self::PassedThere | Self::TooManyHops | Self::NoTransit => false,
+        }
+    }
 }
 
 /// The agreement with one peer under one reading of the files.

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How often it is looked at whether the node that was dialled is still believed.
-const TRUST_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const TRUST_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often a quiet connection is probed, and how long a probe may stay unanswered.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);

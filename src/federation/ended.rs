@@ -43,10 +43,11 @@ impl Ended {
         Self::Here(ReplicationEndReason::Stopping, detail.into())
     }
 
-    /// Ends it since it broke.
+    /// Ends it since it broke; or since the other side sent a frame larger than any may be, which it would send again.
     #[must_use]
     pub fn broken(status: &tonic::Status) -> Self {
-        Self::Broken(messages::status_in_words(status))
+        let words = messages::status_in_words(status);
+        if status.code() == tonic::Code::OutOfRange { Self::refused("FRAME_TOO_LARGE", &words) } else { Self::Broken(words) }
     }
 
     /// The state that the link is in now, seen from the receiver, which is the one that tries again.

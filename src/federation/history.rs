@@ -96,19 +96,34 @@ impl History {
         let mut revision = record.clone();
         for _ in 0..CHAIN_MAX {
             let Some(original) = original_of(log, &revision).await? else { return Ok(false) };
-            let place = original.sequence.get();
-            let decided = self
-                .0
-                .iter()
-                .filter(|(version, _)| version.after < place && version.through.is_none_or(|through| place <= through));
-            for (_, rights) in decided {
-                if agreement.grants(rights, &original, now_ns)?.is_none() {
-                    return Ok(true);
-                }
+            if self.let_through(agreement, &original, now_ns)? == Some(true) {
+                return Ok(true);
             }
             revision = original;
         }
         Ok(false)
+    }
+
+    /// Whether a version that decided an event's place let it go; none where no version is remembered that did.
+    ///
+    /// # Errors
+    /// The stored header cannot be read.
+    pub fn let_through(
+        &self,
+        agreement: &Agreement,
+        record: &Record,
+        now_ns: i64,
+    ) -> Result<Option<bool>, LogError> {
+        let place = record.sequence.get();
+        let covers = |version: &Version| version.after < place && version.through.is_none_or(|through| place <= through);
+        let mut decided = None;
+        for (_, rights) in self.0.iter().filter(|(version, _)| covers(version)) {
+            if agreement.grants(rights, record, now_ns)?.is_none() {
+                return Ok(Some(true));
+            }
+            decided = Some(false);
+        }
+        Ok(decided)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod operate;
 pub mod outbox;
 pub mod position;
 pub mod progress;
+pub mod reach;
 pub mod table;
 #[cfg(test)]
 mod tests;

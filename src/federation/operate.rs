@@ -4,14 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Federation,
-    agreement::{Agreement, Withheld},
     table::{Direction, PeerStatus},
 };
-use crate::{
-    domain::SpiffeId,
-    identity::Peer,
-    log::{LogError, Record},
-};
+use crate::{domain::SpiffeId, identity::Peer};
 
 /// From where a link goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,19 +28,6 @@ pub enum ResumeRefused {
     /// There is nothing to try again.
     #[error("no event of this peer is in quarantine")]
     QuarantineEmpty,
-}
-
-/// Whether an event has reached a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// The peer has acknowledged it.
-    Acknowledged,
-    /// It is on its way, or waits until the peer comes.
-    Pending,
-    /// It is not for that peer.
-    Withheld(Withheld),
-    /// The peer has told that it did not take it.
-    RefusedThere,
 }
 
 /// How far a receiver is behind.
@@ -113,39 +95,5 @@ impl Federation {
             progress.paused = false;
             Ok(())
         })
-    }
-
-    /// Whether an event of this log has reached each peer of the file.
-    ///
-    /// # Errors
-    /// The stored header cannot be read.
-    pub fn reach(&self, record: &Record) -> Result<Vec<(SpiffeId, Reach)>, LogError> {
-        let parts = self.parts();
-        let peers = Arc::clone(&parts.peers.borrow());
-        let now_ns = parts.clock.now_ns();
-        let mut all = Vec::with_capacity(peers.peers.len());
-        for peer in &peers.peers {
-            let agreement = Agreement {
-                own: parts.node.clone(),
-                epochs: parts.log.epochs(),
-                rights: parts.access.policy().rights(&peer.node),
-                peers: peers.clone(),
-                peer: peer.clone(),
-                peer_epochs: Vec::new(),
-                bindings: parts.bindings.clone(),
-            };
-            let status = self.table().status(&peer.node);
-            let sequence = record.sequence;
-            let reached = status.progress.acknowledged.is_some_and(|position| sequence <= position.sequence);
-            let refused = status.refused_there.iter().any(|event| event.source_sequence == sequence.get());
-            let reach = match agreement.judge(record, now_ns)? {
-                Err(withheld) => Reach::Withheld(withheld),
-                Ok(()) if refused => Reach::RefusedThere,
-                Ok(()) if reached => Reach::Acknowledged,
-                Ok(()) => Reach::Pending,
-            };
-            all.push((peer.node.clone(), reach));
-        }
-        Ok(all)
     }
 }

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::{
     FederationParts,
-    agreement::{Agreement, Withheld},
+    agreement::Agreement,
     changes::Changes,
     ended::{Ended, cannot_read},
     history::{self, History},
@@ -349,13 +349,11 @@ impl Sending {
         let now_ns = self.outbox.parts.clock.now_ns();
         match self.agreement.judge(record, now_ns)? {
             Ok(()) => Ok(true),
-            Err(Withheld::NotGranted | Withheld::BeforeStart | Withheld::NotInAudience) => {
+            Err(why) if why.may_follow_its_original() => {
                 let log = &*self.outbox.parts.log;
                 self.history.sent_original_of(&self.agreement, log, record, now_ns).await
             }
-            Err(Withheld::ComesFromThere | Withheld::PassedThere | Withheld::TooManyHops | Withheld::NoTransit) => {
-                Ok(false)
-            }
+            Err(_) => Ok(false),
         }
     }
 

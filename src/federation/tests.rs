@@ -32,8 +32,10 @@ use crate::{
 
 mod agreements;
 mod promises;
+mod reach;
 mod restored;
 mod rings;
+mod versions;
 mod wrong_peer;
 
 /// Generous, since a busy machine is slow; nothing waits so long where all is well.
@@ -44,22 +46,43 @@ const NOW_NS: i64 = 1_795_478_400_000_000_000;
 const ALL: &str = "[[grant]]\nid = 'all'\nwho = ['spiffe://a.example/*', 'spiffe://b.example/*', 'spiffe://c.example/*', \
                    'spiffe://d.example/*']\nactions = ['forward']\nall = true\n";
 
-/// Nothing is bound, and everything is applied.
-struct Unbound(watch::Sender<Sequence>);
+/// What a test binds; everything is applied.
+struct Bindings {
+    applied: watch::Sender<Sequence>,
+    bound: Mutex<Vec<(String, NewBinding)>>,
+}
 
-impl PartyBindings for Unbound {
-    fn is_bound(&self, _: &str, _: &SubjectKey<'_>) -> bool {
-        false
+impl Bindings {
+    fn none() -> Self {
+        Self { applied: watch::Sender::new(Sequence(u64::MAX)), bound: Mutex::default() }
+    }
+
+    /// Binds a participant to a container by an association at a place.
+    fn bind(&self, participant: &str, container: &str, sequence: u64) {
+        let kind = crate::wire::proto::IdentifierKind::Container as u8;
+        let (value, issuer, date) = (container.to_owned(), String::new(), String::new());
+        let subject = crate::domain::header::SubjectTerm { kind, role: 1, value, issuer, date };
+        let binding = NewBinding { sequence: Sequence(sequence), subject };
+        self.bound.lock().expect("no panic").push((participant.to_owned(), binding));
     }
 }
 
-impl BindingsFeed for Unbound {
+impl PartyBindings for Bindings {
+    fn is_bound(&self, participant: &str, subject: &SubjectKey<'_>) -> bool {
+        let all = self.newly_bound(participant, Sequence::ZERO);
+        all.iter().any(|bound| bound.subject.kind == subject.kind && bound.subject.value == subject.value)
+    }
+}
+
+impl BindingsFeed for Bindings {
     fn progress(&self) -> watch::Receiver<Sequence> {
-        self.0.subscribe()
+        self.applied.subscribe()
     }
 
-    fn newly_bound(&self, _: &str, _: Sequence) -> Vec<NewBinding> {
-        Vec::new()
+    fn newly_bound(&self, participant: &str, after: Sequence) -> Vec<NewBinding> {
+        let bound = self.bound.lock().expect("no panic");
+        let is = |(who, binding): &&(String, NewBinding)| who == participant && after < binding.sequence;
+        bound.iter().filter(is).map(|(_, binding)| binding.clone()).collect()
     }
 }
 
@@ -79,6 +102,7 @@ struct Side {
     federation: Arc<Federation>,
     files: watch::Sender<Arc<Peers>>,
     access: Arc<Access>,
+    bindings: Arc<Bindings>,
 }
 
 /// A stream from a source to a receiver.
@@ -132,18 +156,19 @@ impl Side {
         let access = Arc::new(Access::new(policy));
         let peers = peers.into_iter().map(Arc::new).collect();
         let files = watch::Sender::new(Arc::new(Peers { homes: BTreeSet::from([home(letter)]), peers }));
+        let bindings = Arc::new(Bindings::none());
         let parts = FederationParts {
             log: log.clone(),
             access: access.clone(),
             peers: files.subscribe(),
-            bindings: Arc::new(Unbound(watch::Sender::new(Sequence(u64::MAX)))),
+            bindings: bindings.clone(),
             clock: clock.clone(),
             node: node(letter),
             table: Arc::new(PeerTable::new(clock, BTreeMap::new())),
             draining: CancellationToken::new(),
         };
         tokio::spawn(write(parts.table.clone(), store, CancellationToken::new()));
-        Self { node: node(letter), log, federation: Arc::new(Federation::new(parts)), files, access }
+        Self { node: node(letter), log, federation: Arc::new(Federation::new(parts)), files, access, bindings }
     }
 
     /// Stores events as if they had come through the publish door.

@@ -106,9 +106,7 @@ impl Message for PublishRequest {
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
         match tag {
-            tag::EVENTS if self.events.len() <= EVENTS_PER_REQUEST_MAX => {
-                message::merge_repeated(wire_type, &mut self.events, buf, ctx)
-            }
+            tag::EVENTS => merge_counted::<_, EVENTS_PER_REQUEST_MAX>(&mut self.events, tag, wire_type, buf, ctx),
             tag::ON_INVALID => int32::merge(wire_type, &mut self.on_invalid, buf, ctx),
             _ => skip_field(wire_type, tag, buf, ctx),
         }
@@ -121,6 +119,22 @@ impl Message for PublishRequest {
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// Adds an item to a list, which keeps one beyond `MAX` and no more: whoever looks at it sees that there were too many, and a message costs
+/// no more memory than its bytes.
+fn merge_counted<M: Message + Default, const MAX: usize>(
+    items: &mut Vec<M>,
+    tag: u32,
+    wire_type: WireType,
+    buf: &mut impl Buf,
+    ctx: DecodeContext,
+) -> Result<(), DecodeError> {
+    if items.len() <= MAX {
+        message::merge_repeated(wire_type, items, buf, ctx)
+    } else {
+        skip_field(wire_type, tag, buf, ctx)
     }
 }
 

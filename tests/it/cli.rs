@@ -238,6 +238,15 @@ async fn an_operator_looks_checks_and_copies() {
     fs::write(Path::new(&cut_file), &cut[..cut.len() / 2]).expect("a file");
     let refused = restores(&cut_file, "from-cut").await;
     assert!(refused.code == 65 && refused.err.contains("the backup is not whole"), "{} {}", refused.code, refused.err);
+    // What cannot be used at all is told with what to do, and leaves the directory as it was.
+    let mut older = fs::read(&backup).expect("a backup");
+    older[8] = 1;
+    for (bytes, words) in [(&older[..], "the backup has format version 1"), (b"not a backup", "this is no backup")] {
+        fs::write(Path::new(&cut_file), bytes).expect("a file");
+        let refused = restores(&cut_file, "from-other").await;
+        assert!(refused.code == 65 && refused.err.contains(words), "{} {}", refused.code, refused.err);
+    }
+    assert_eq!(restores(&backup, "from-other").await.code, 0);
     harness.stop().await;
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{HeaderRef, filter::MatchContext},
-    federation::{agreement::Withheld, operate::Reach},
+    federation::{agreement::Withheld, reach::Reach},
     identity::{Action, Caller, Rights, policy::ReadRefusal},
     log::Record,
     subscribe::SessionInfo,
@@ -56,7 +56,7 @@ impl Queries {
             views: self.views().map(|view| self.view_reach(view, &record)).to_vec(),
             subscribers: subscribers.collect(),
             revised_by: revisions.iter().map(ToString::to_string).collect(),
-            peers: self.peer_reach(&record, operates)?,
+            peers: self.peer_reach(&record, operates).await?,
         })
     }
 
@@ -79,12 +79,17 @@ impl Queries {
     }
 
     /// Which peers hold the event. Its publisher is told of those that it has reached or is on its way to.
-    fn peer_reach(&self, record: &Record, operates: bool) -> Result<Vec<PeerReach>, QueryError> {
+    async fn peer_reach(&self, record: &Record, operates: bool) -> Result<Vec<PeerReach>, QueryError> {
         let told = |reach: &PeerReach| operates || matches!(reach.state(), ReachState::Delivered | ReachState::Pending);
-        let all = self.parts.federation.reach(record)?.into_iter().map(|(node, reach)| {
+        let all = self.parts.federation.reach(record).await?.into_iter().map(|(node, reach)| {
             let (state, reason) = match reach {
                 Reach::Acknowledged => (ReachState::Delivered, "the node has acknowledged it"),
                 Reach::Pending => (ReachState::Pending, "the node has not acknowledged it yet"),
+                Reach::PassedBefore => (
+                    ReachState::BeforeStart,
+                    "what lets it go to that node came after the link had passed it; `tradelane peers resume` there, from the beginning, \
+                     takes it",
+                ),
                 Reach::RefusedThere => (ReachState::Refused, "the node has put it into quarantine"),
                 Reach::Withheld(why) => {
                     let state = match why {

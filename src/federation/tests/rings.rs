@@ -69,7 +69,7 @@ async fn every_event_once_everywhere(neighbours: fn(usize) -> Vec<usize>) -> u64
 async fn a_ring_of_four() {
     let sends = every_event_once_everywhere(|at| vec![(at + 1) % 4, (at + 3) % 4]).await;
     let events = u64::from(EVENTS_EACH) * 4;
-    eprintln!("ring of four: {sends} sends of {events} events");
+    eprintln!("ring of four: {sends} sends of {events} events, {:.2} an event", sends as f64 / events as f64);
     // At least to three others each; at most over each of eight directions once.
     assert!(events * 3 <= sends && sends <= events * 8, "{sends}");
 }
@@ -79,7 +79,7 @@ async fn a_ring_of_four() {
 async fn a_full_mesh_of_four() {
     let sends = every_event_once_everywhere(|at| (0..4).filter(|other| *other != at).collect()).await;
     let events = u64::from(EVENTS_EACH) * 4;
-    eprintln!("mesh of four: {sends} sends of {events} events");
+    eprintln!("mesh of four: {sends} sends of {events} events, {:.2} an event", sends as f64 / events as f64);
     assert!(events * 3 <= sends && sends <= events * 12, "{sends}");
 }
 

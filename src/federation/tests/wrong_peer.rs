@@ -20,7 +20,7 @@ fn at(sequence: u64) -> LinkPosition {
 }
 
 /// An event as an honest `b` would send it.
-fn honest(n: u32, source_sequence: u64) -> ReplicatedEvent {
+pub(super) fn honest(n: u32, source_sequence: u64) -> ReplicatedEvent {
     ReplicatedEvent {
         signed: Some(discharged('b', n).unsigned()),
         origin: Some(Origin {
@@ -34,12 +34,12 @@ fn honest(n: u32, source_sequence: u64) -> ReplicatedEvent {
     }
 }
 
-fn batch(after: u64, through: u64, events: Vec<ReplicatedEvent>) -> ReplicateResponse {
+pub(super) fn batch(after: u64, through: u64, events: Vec<ReplicatedEvent>) -> ReplicateResponse {
     let through_position = Some(at(through).message());
     messages::batch(ReplicaBatch { after_sequence: after, through: through_position, events, head_sequence: through })
 }
 
-fn hello() -> ReplicateResponse {
+pub(super) fn hello() -> ReplicateResponse {
     messages::source_hello(SourceHello {
         version: 1,
         node: node('b').to_string(),
@@ -50,13 +50,13 @@ fn hello() -> ReplicateResponse {
 }
 
 /// `a` with `b` as a peer, behind which `c` stands; `d` is a peer of its own.
-fn receiver() -> Side {
+pub(super) fn receiver() -> Side {
     let b = Peer { behind: BTreeSet::from([node('c')]), ..peer('b') };
     Side::new('a', vec![b, peer('c'), peer('d')], ALL)
 }
 
 /// What `a` says to a source that sends this and then closes.
-async fn met(side: &Side, messages: Vec<ReplicateResponse>) -> (inbox::Received, Vec<ReplicateRequest>) {
+pub(super) async fn met(side: &Side, messages: Vec<ReplicateResponse>) -> (inbox::Received, Vec<ReplicateRequest>) {
     let (requests, mut outgoing) = mpsc::channel(1_000);
     let peer = side.files.borrow().get(&node('b')).expect("a peer").clone();
     let inbox = Inbox::new(side.federation.parts().clone(), peer, requests);

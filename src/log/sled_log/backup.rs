@@ -58,6 +58,20 @@ pub enum RestoreError {
     /// The file is not a whole backup.
     #[error("the backup is not whole: {0}")]
     NotWhole(String),
+    /// The file is something else.
+    #[error("this is no backup: `tradelane backup` did not write it")]
+    NotABackup,
+    /// The backup was written by a program with another format.
+    #[error(
+        "the backup has format version {found}, and this program reads version {known}: restore it with the release of tradelane that \
+         wrote it, start the node with this release on that data directory, and make a new backup"
+    )]
+    OtherVersion {
+        /// The file's.
+        found: u32,
+        /// This program's.
+        known: u32,
+    },
     /// Storage refused.
     #[error("{}", .0.with_cause())]
     Storage(#[from] StorageError),
@@ -120,9 +134,10 @@ pub fn restore(file: &Path, options: &LogOptions, clock: &dyn Clock) -> Result<S
     if entries.next().is_some() {
         return Err(RestoreError::NotEmpty(data_dir.display().to_string()));
     }
-    let _lock = DirectoryLock::take(data_dir)?;
     let open = File::open(file).map_err(StorageError::io(format!("cannot open {}", file.display())))?;
+    // Looked at first: a file that cannot be used leaves the directory empty.
     let mut sections = Sections::open(std::io::BufReader::with_capacity(PIECE_BYTES, open))?;
+    let _lock = DirectoryLock::take(data_dir)?;
     let (kind, bytes) = sections.next()?;
     let epochs = Epochs::decode(&bytes).ok().filter(|_| kind == b'E');
     let mut epochs =
@@ -196,10 +211,12 @@ impl<R: Read> Sections<R> {
     fn open(mut from: R) -> Result<Self, RestoreError> {
         let mut head = [0; 12];
         from.read_exact(&mut head).map_err(|_| RestoreError::NotWhole("it is empty".to_owned()))?;
-        let known = head[..8] == *MAGIC && head[8..] == VERSION.to_le_bytes();
-        known
-            .then_some(Self { from })
-            .ok_or_else(|| RestoreError::NotWhole("it is no backup of this version".to_owned()))
+        let (magic, version) = head.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(RestoreError::NotABackup);
+        }
+        let found = version.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        if found == VERSION { Ok(Self { from }) } else { Err(RestoreError::OtherVersion { found, known: VERSION }) }
     }
 
     fn next(&mut self) -> Result<(u8, Vec<u8>), RestoreError> {

@@ -7,6 +7,7 @@ use prost::{
     encoding::{DecodeContext, WireType, message, skip_field, uint64},
 };
 
+use super::merge_counted;
 use crate::wire::proto;
 
 /// The most events of one batch: what one commit of the receiver's log takes easily.
@@ -58,9 +59,7 @@ impl Message for ReplicaBatch {
         match tag {
             tag::AFTER_SEQUENCE => uint64::merge(wire_type, &mut self.after_sequence, buf, ctx),
             tag::THROUGH => message::merge(wire_type, self.through.get_or_insert_default(), buf, ctx),
-            tag::EVENTS if self.events.len() <= EVENTS_PER_BATCH_MAX => {
-                message::merge_repeated(wire_type, &mut self.events, buf, ctx)
-            }
+            tag::EVENTS => merge_counted::<_, EVENTS_PER_BATCH_MAX>(&mut self.events, tag, wire_type, buf, ctx),
             tag::HEAD_SEQUENCE => uint64::merge(wire_type, &mut self.head_sequence, buf, ctx),
             _ => skip_field(wire_type, tag, buf, ctx),
         }

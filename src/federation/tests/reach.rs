@@ -1,0 +1,85 @@
+//! What an operator is told of an event's way to a peer: never that it was sent where it was not, nor that it was withheld where it went.
+
+use super::*;
+use crate::federation::{agreement::Withheld, reach::Reach};
+
+/// Whether an event has reached the only peer.
+async fn reach(side: &Side, event: &Event) -> Reach {
+    let publisher = SpiffeId::parse(&event.publisher).expect("a good name");
+    let event_id = EventId::parse(&event.event_id).expect("a good id");
+    let record = side.log.find(publisher, event_id).await.expect("readable").expect("stored");
+    side.federation.reach(&record).await.expect("readable")[0].1
+}
+
+fn set_policy(side: &Side, text: &str) {
+    side.access.replace(file::parse(text, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+}
+
+#[tokio::test]
+async fn what_an_earlier_agreement_decided_is_told_as_it_was() {
+    let a = Side::new('a', vec![peer('b')], ALL);
+    let b = Side::new('b', vec![peer('a')], ALL);
+    let went = discharged('a', 1);
+    assert_eq!(a.log.tail().borrow().get(), 0);
+    a.publish(&[went.clone()]).await;
+    assert_eq!(reach(&a, &went).await, Reach::Pending);
+    let stream = b.take_from(&a);
+    a.acknowledged_by(&b.node, 1).await;
+    assert_eq!(reach(&a, &went).await, Reach::Acknowledged);
+
+    // The agreement ends: what went has gone, and its revision follows it; what is new stays.
+    set_policy(&a, "");
+    let (stays, revision) = (discharged('a', 2), went.corrected(|event| event.utc_offset_minutes = Some(60)));
+    let revision_of_what_stays = stays.retracted();
+    a.publish(&[stays.clone(), revision.clone(), revision_of_what_stays.clone()]).await;
+    a.acknowledged_by(&b.node, 4).await;
+    assert_eq!(said(&b.records().await), sent(&[went.clone(), revision.clone()]));
+    assert_eq!(reach(&a, &went).await, Reach::Acknowledged);
+    assert_eq!(reach(&a, &revision).await, Reach::Acknowledged);
+    assert_eq!(reach(&a, &stays).await, Reach::Withheld(Withheld::NotGranted));
+    assert_eq!(reach(&a, &revision_of_what_stays).await, Reach::Withheld(Withheld::NotGranted));
+
+    // It is made anew: what was passed meanwhile is not said to have gone, until the link has taken it from the beginning.
+    set_policy(&a, ALL);
+    let later = discharged('a', 3);
+    a.publish(&[later.clone()]).await;
+    a.acknowledged_by(&b.node, 5).await;
+    assert_eq!(reach(&a, &later).await, Reach::Acknowledged);
+    assert_eq!(reach(&a, &stays).await, Reach::PassedBefore);
+    assert_eq!(said(&b.records().await), sent(&[went, revision, later]));
+    b.federation.resume(&a.node, operate::ResumeFrom::Beginning).expect("resumed");
+    stream.end().await;
+    let _stream = b.take_from(&a);
+    b.holds(5).await;
+    a.acknowledged_by(&b.node, 5).await;
+    assert_eq!(reach(&a, &stays).await, Reach::Acknowledged);
+}
+
+#[tokio::test]
+async fn what_an_association_binds_only_later_stays_until_the_link_begins_anew() {
+    let broker = "spiffe://b.example/broker/1";
+    let of_broker = format!(
+        "[[grant]]\nid = 'ours'\nwho = ['spiffe://b.example/*']\nactions = ['forward']\nfilters = [{{ parties = [{{ participant = \
+         '{broker}' }}] }}]\n"
+    );
+    let a = Side::new('a', vec![peer('b')], &of_broker);
+    let b = Side::new('b', vec![peer('a')], ALL);
+    let before = discharged('a', 7);
+    let after = Event { utc_offset_minutes: Some(60), ..before.clone() }.with_id();
+    assert_ne!(before.event_id, after.event_id);
+    a.publish(&[before.clone()]).await;
+    let stream = b.take_from(&a);
+    a.acknowledged_by(&b.node, 1).await;
+    assert_eq!(reach(&a, &before).await, Reach::Withheld(Withheld::NotGranted));
+    a.bindings.bind(broker, &crate::testing::events::container_number(7), 2);
+    a.publish(&[discharged('a', 8), after.clone()]).await;
+    b.holds(1).await;
+    a.acknowledged_by(&b.node, 3).await;
+    assert_eq!(said(&b.records().await), sent(&[after.clone()]), "from where the link stands");
+    assert_eq!(reach(&a, &after).await, Reach::Acknowledged);
+    assert_eq!(reach(&a, &before).await, Reach::PassedBefore);
+    b.federation.resume(&a.node, operate::ResumeFrom::Beginning).expect("resumed");
+    stream.end().await;
+    let _stream = b.take_from(&a);
+    assert_eq!(said(&b.holds(2).await), sent(&[after, before]), "from the beginning");
+}
