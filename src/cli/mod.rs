@@ -22,6 +22,7 @@ pub mod filter_flags;
 pub mod json;
 pub mod operate;
 pub mod pki;
+pub mod promote;
 pub mod publish;
 pub mod restore;
 pub mod retrying;
@@ -81,6 +82,8 @@ pub enum Command {
     Backup(backup::BackupArguments),
     /// Make a data directory from a backup.
     Restore(restore::RestoreArguments),
+    /// Make a standby the home of a lost node's publishers.
+    Promote(promote::PromoteArguments),
     /// Run a whole exchange on this machine: two nodes, a terminal, customs, and a voyage.
     Demo(demo::DemoArguments),
     /// Measure a node on this machine, beside the limits of the same machine.
@@ -116,6 +119,7 @@ impl Cli {
             Command::Pki(command) => pki::run(&command, &mut io::stdout().lock()),
             Command::Backup(arguments) => block_on(backup::run(&arguments)),
             Command::Restore(arguments) => restore::run(&arguments, &mut io::stdout().lock()),
+            Command::Promote(arguments) => block_on(promote::run(&arguments)),
             Command::Demo(arguments) => block_on(demo::run(&arguments)),
             Command::Bench(arguments) => block_on(bench::run(&arguments)),
             Command::Completions(arguments) => shell::run_completions(&arguments, &mut io::stdout().lock()),

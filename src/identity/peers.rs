@@ -56,7 +56,7 @@ pub struct Peer {
     pub from_time_ns: Option<i64>,
     /// Whether events are taken from it whose audience names nobody at home here: for a standby.
     pub private: bool,
-    /// Whether nothing is exchanged with it for now.
+    /// Whether nothing is exchanged with it for now, or ever again where this node has taken its place.
     pub paused: bool,
 }
 
@@ -81,6 +81,7 @@ impl fmt::Display for PeerAddress {
 
 /// A peer as written.
 #[derive(Debug, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the file, and they go together in every way")]
 struct PeerText {
     node: String,
     #[serde(default)]
@@ -97,9 +98,14 @@ struct PeerText {
     private: bool,
     #[serde(default)]
     paused: bool,
+    /// This node has taken its place: it is at rest for ever, what it published stays valid whoever brings it, and its homes may be homes
+    /// here.
+    #[serde(default)]
+    replaced: bool,
 }
 
-const PEER_KEYS: [&str; 8] = ["node", "address", "homes", "behind", "transit", "from_time", "private", "paused"];
+const PEER_KEYS: [&str; 9] =
+    ["node", "address", "homes", "behind", "transit", "from_time", "private", "paused", "replaced"];
 
 impl Peers {
     /// The peer of this name.
@@ -167,16 +173,20 @@ fn compile(mut file: TomlFile, known: Option<&Known>) -> Result<Peers, Faults> {
     if PEERS_MAX < tables.len() {
         file.fault(None, "peer", format!("must be at most {PEERS_MAX} peers"));
     }
-    let mut peers: Vec<(usize, Arc<Peer>)> = Vec::new();
+    let (mut peers, mut replaced) = (Vec::<(usize, Arc<Peer>)>::new(), BTreeSet::new());
     for (index, (line, value)) in tables.into_iter().enumerate() {
-        let Some(peer) = read_peer(&mut file, line, value, &format!("peer[{index}]")) else { continue };
+        let Some((peer, is_replaced)) = read_peer(&mut file, line, value, &format!("peer[{index}]")) else { continue };
+        if is_replaced {
+            replaced.insert(peer.node.clone());
+        }
         peers.push((line, Arc::new(peer)));
     }
-    check_together(&mut file, &homes, &peers, known);
+    check_together(&mut file, &homes, &peers, &replaced, known);
     file.finish(Peers { homes, peers: peers.into_iter().map(|(_, peer)| peer).collect() })
 }
 
-fn read_peer(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, path: &str) -> Option<Peer> {
+/// A peer, and whether this node has taken its place.
+fn read_peer(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, path: &str) -> Option<(Peer, bool)> {
     if let Some(table) = value.get_ref().as_table() {
         file.check_keys(table, &PEER_KEYS, path);
     }
@@ -190,6 +200,9 @@ fn read_peer(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, path
         }
         read
     });
+    if text.replaced && address.is_some() {
+        fault("address", "must not be set: nothing is taken from a node that was replaced".to_owned());
+    }
     let mut behind = BTreeSet::new();
     for (index, node) in text.behind.iter().enumerate() {
         match SpiffeId::parse(node) {
@@ -208,7 +221,7 @@ fn read_peer(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, path
         read
     });
     let node = SpiffeId::parse(&text.node).map_err(|why| fault("node", why.to_string())).ok()?;
-    Some(Peer {
+    let peer = Peer {
         node,
         address,
         homes,
@@ -216,8 +229,9 @@ fn read_peer(file: &mut TomlFile, line: usize, value: Spanned<DeValue<'_>>, path
         transit: text.transit,
         from_time_ns,
         private: text.private,
-        paused: text.paused,
-    })
+        paused: text.paused || text.replaced,
+    };
+    Some((peer, text.replaced))
 }
 
 fn read_domains(file: &mut TomlFile, line: Option<usize>, names: &[String], path: &str) -> BTreeSet<TrustDomain> {
@@ -239,6 +253,7 @@ fn check_together(
     file: &mut TomlFile,
     homes: &BTreeSet<TrustDomain>,
     peers: &[(usize, Arc<Peer>)],
+    replaced: &BTreeSet<SpiffeId>,
     known: Option<&Known>,
 ) {
     for (index, (line, peer)) in peers.iter().enumerate() {
@@ -247,7 +262,7 @@ fn check_together(
         if peers[..index].iter().any(|(_, before)| before.node == peer.node) {
             fault("node", format!("{} stands in the file twice", peer.node));
         }
-        for home in homes.intersection(&peer.homes) {
+        for home in homes.intersection(&peer.homes).filter(|_| !replaced.contains(&peer.node)) {
             fault("homes", format!("{home} is at home here, so nobody else can bring what its participants publish"));
         }
         for node in &peer.behind {
@@ -334,5 +349,10 @@ mod tests {
         )
         .expect_err("a bad file");
         assert!(faults.contains("peer[0].homes: customs.gov.pk is at home here"), "{faults}");
+        let replaced = "homes = ['customs.gov.pk']\n[[peer]]\nnode = 'spiffe://exchange.cl/node/vlp-1'\nhomes = \
+                        ['customs.gov.pk']\nreplaced = true\n";
+        assert!(read(replaced).expect("this node has taken its place").peers[0].paused);
+        let faults = read(&format!("{replaced}address = 'vlp.exchange.cl:7443'\n")).expect_err("it would come again");
+        assert!(faults.contains("peer[0].address: must not be set"), "{faults}");
     }
 }
