@@ -123,12 +123,12 @@ pub async fn paced(
     }
 }
 
-fn due(started: Instant, number: usize, rate: u32) -> Instant {
+pub(super) fn due(started: Instant, number: usize, rate: u32) -> Instant {
     started + Duration::from_secs(number as u64) / rate
 }
 
 /// When the events of these ids arrive, in this order.
-async fn arrivals(
+pub(super) async fn arrivals(
     mut stream: Streaming<Bytes>,
     ids: &[String],
     rate: u32,
@@ -201,7 +201,7 @@ fn fan_out_case(subscribers: usize) -> String {
     format!("deliveries to {subscribers} subscribers")
 }
 
-async fn count_deliveries(mut stream: Streaming<Bytes>, expected: usize) -> Result<(), Failure> {
+pub(super) async fn count_deliveries(mut stream: Streaming<Bytes>, expected: usize) -> Result<(), Failure> {
     let mut count = 0;
     while count < expected {
         count += delivered(&next_within(&mut stream).await?).count();
@@ -254,7 +254,7 @@ async fn subscribe_all(
 }
 
 /// Subscribes, and waits until the node has begun.
-async fn subscribe(
+pub(super) async fn subscribe(
     client: &mut RawClient,
     start: StartAt,
     filter: Option<EventFilter>,

@@ -35,6 +35,7 @@ mod child;
 mod drive;
 mod durable;
 mod exchange;
+mod federation;
 mod limits;
 mod live;
 mod prepare;
@@ -112,6 +113,8 @@ pub enum Workload {
     Query,
     /// From start to the first answer, after an orderly stop and after kill -9.
     Restart,
+    /// One link between two nodes: what was stored before, and how much later than at the node an event arrives at the other.
+    Federation,
 }
 
 /// What a node's defaults would bound while it is measured.
@@ -203,6 +206,7 @@ async fn measure(arguments: &BenchArguments, directory: &Path) -> Result<(), Fai
             Workload::Durable => durable::durable(&mut bench).await?,
             Workload::Query => queries::queries(&mut bench).await?,
             Workload::Restart => queries::restart(&mut bench).await?,
+            Workload::Federation => federation::federation(&mut bench).await?,
         }
     }
     let settings = json!({

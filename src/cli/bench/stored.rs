@@ -168,19 +168,19 @@ async fn replay_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
 
 /// What a replay brought.
 #[derive(Debug, Clone, Copy, Default)]
-struct MessageSizes {
-    events: u64,
+pub(super) struct MessageSizes {
+    pub(super) events: u64,
     messages: u64,
     bytes: u64,
 }
 
-fn from_the_beginning(filter: Option<EventFilter>) -> Bytes {
+pub(super) fn from_the_beginning(filter: Option<EventFilter>) -> Bytes {
     let start = Some(Start::StartAt(StartAt::Earliest.into()));
     SubscribeRequest { start, filters: filter.into_iter().collect() }.encode_to_vec().into()
 }
 
 /// Reads until everything that was stored has been seen.
-async fn replay_once(client: &mut RawClient, request: Bytes) -> Result<MessageSizes, Failure> {
+pub(super) async fn replay_once(client: &mut RawClient, request: Bytes) -> Result<MessageSizes, Failure> {
     let mut messages = client.server_stream(SUBSCRIBE, request).await?;
     let mut seen = MessageSizes::default();
     while let Some(message) = messages.next().await {
