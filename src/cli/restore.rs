@@ -27,6 +27,11 @@ The node's settings say where its data directory is (node.data_dir, which must b
 it is to be. A restored log opens a new epoch, so that no reader goes on from a position that this log never had: readers are told where
 the epochs part.
 
+What the log lost after the backup is taken back from the node's peers when it starts, before anything new is published: until every peer
+that it dials has handed over what it holds, publishing answers UNAVAILABLE and says for whom it waits. `tradelane peers pause NODE` opens
+without a peer that is gone. `tradelane node show` then says what came back, and what no peer holds. Positions in other nodes' logs are
+not part of a backup: their events are taken again from the beginning, and what is there already is absorbed.
+
 Exit code: 0 restored, 64 the directory is not empty, 65 the file is no whole backup, 74 storage, 78 settings.
 
 Example:

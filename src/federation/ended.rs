@@ -47,7 +47,11 @@ impl Ended {
     #[must_use]
     pub fn broken(status: &tonic::Status) -> Self {
         let words = messages::status_in_words(status);
-        if status.code() == tonic::Code::OutOfRange { Self::refused("FRAME_TOO_LARGE", &words) } else { Self::Broken(words) }
+        if status.code() == tonic::Code::OutOfRange {
+            Self::refused("FRAME_TOO_LARGE", &words)
+        } else {
+            Self::Broken(words)
+        }
     }
 
     /// The state that the link is in now, seen from the receiver, which is the one that tries again.

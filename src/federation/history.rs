@@ -108,14 +108,10 @@ impl History {
     ///
     /// # Errors
     /// The stored header cannot be read.
-    pub fn let_through(
-        &self,
-        agreement: &Agreement,
-        record: &Record,
-        now_ns: i64,
-    ) -> Result<Option<bool>, LogError> {
+    pub fn let_through(&self, agreement: &Agreement, record: &Record, now_ns: i64) -> Result<Option<bool>, LogError> {
         let place = record.sequence.get();
-        let covers = |version: &Version| version.after < place && version.through.is_none_or(|through| place <= through);
+        let covers =
+            |version: &Version| version.after < place && version.through.is_none_or(|through| place <= through);
         let mut decided = None;
         for (_, rights) in self.0.iter().filter(|(version, _)| covers(version)) {
             if agreement.grants(rights, record, now_ns)?.is_none() {

@@ -17,7 +17,7 @@ use super::{
     opening::VERSION,
     outbox::HEARTBEAT,
     position::LinkPosition,
-    progress::{PeerProgress, QUARANTINE_MAX, Quarantined},
+    progress::{PeerProgress, QUARANTINE_MAX, Quarantined, TakenBack},
     table::{Direction, LinkState},
 };
 use crate::{
@@ -103,6 +103,7 @@ impl Inbox {
             epochs: epochs.collect(),
             position: self.shown.as_ref().map(LinkPosition::message),
             credit_bytes: CREDIT_BYTES,
+            run: self.parts.table.run().to_string(),
         };
         ReplicateRequest { message: Some(replicate_request::Message::Hello(hello)) }
     }
@@ -112,8 +113,9 @@ impl Inbox {
         let mut acknowledged = false;
         let ended = match self.begin(&mut responses).await {
             Err(ended) => ended,
-            Ok(position) => {
-                let mut receiving = Receiving { inbox: &self, position, credit_owed: 0, acknowledged: false };
+            Ok((position, head_at_start)) => {
+                let mut receiving =
+                    Receiving { inbox: &self, position, head_at_start, credit_owed: 0, acknowledged: false };
                 let ended = tokio::select! {
                     biased;
                     () = stop.cancelled() => Ended::stopping(why),
@@ -135,14 +137,15 @@ impl Inbox {
         Received { ended, acknowledged }
     }
 
-    async fn begin(&self, responses: &mut Responses) -> Result<LinkPosition, Ended> {
+    /// Where the source goes on, and the end of its log.
+    async fn begin(&self, responses: &mut Responses) -> Result<(LinkPosition, u64), Ended> {
         let first = timeout(HELLO_TIMEOUT, responses.next())
             .await
             .map_err(|_| Ended::protocol(format!("no hello within {HELLO_TIMEOUT:?}")))?;
         self.parts.table.contact(&self.peer.node, Direction::Inbound);
         match first {
             Some(Ok(ReplicateResponse { message: Some(replicate_response::Message::Hello(hello)) })) => {
-                self.start(&hello)
+                Ok((self.start(&hello)?, hello.head_sequence))
             }
             Some(Ok(ReplicateResponse { message: Some(replicate_response::Message::End(end)) })) => {
                 Err(Ended::there(&end))
@@ -157,6 +160,14 @@ impl Inbox {
     fn remember<T>(&self, change: impl FnOnce(&mut PeerProgress) -> T) -> Result<T, Ended> {
         let changed = self.parts.table.remember_unless_told(&self.peer.node, self.words, change);
         changed.ok_or_else(|| Ended::stopping("an operator asked the link to begin anew"))
+    }
+
+    /// Notes, after a restore, that everything was taken that the source held when the stream began.
+    fn note_taken_back(&self, progress: &mut PeerProgress, through: LinkPosition, head_at_start: u64) {
+        if 1 < self.door.epochs.len() && head_at_start <= through.sequence.get() {
+            let epoch = self.door.epochs[0].epoch.to_string();
+            progress.taken_back = Some(TakenBack { epoch, report: String::new() });
+        }
     }
 
     /// Where the source goes on, if that fits where we stand.
@@ -190,7 +201,10 @@ impl Inbox {
             }
         }
         self.parts.table.change(&self.peer.node, Direction::Inbound, |link| link.head_sequence = hello.head_sequence);
-        self.remember(|progress| progress.received = Some(start))?;
+        self.remember(|progress| {
+            progress.received = Some(start);
+            self.note_taken_back(progress, start, hello.head_sequence);
+        })?;
         let state =
             if hello.head_sequence <= start.sequence.get() { LinkState::CaughtUp } else { LinkState::Streaming };
         self.parts.table.set_state(&self.peer.node, Direction::Inbound, state, "");
@@ -203,6 +217,8 @@ struct Receiving<'a> {
     inbox: &'a Inbox,
     /// The end of the last batch that was taken.
     position: LinkPosition,
+    /// The end of the source's log when the stream began.
+    head_at_start: u64,
     credit_owed: u64,
     acknowledged: bool,
 }
@@ -241,6 +257,7 @@ impl Receiving<'_> {
             let brought = batch.events.iter().find(|event| event.source_sequence == sequence)?;
             Some(self.quarantined(brought, fault))
         }));
+        bad.sort_by_key(|event| event.source_sequence);
         self.advance(through, &bad)?;
         let table = &self.inbox.parts.table;
         metrics::counter!(telemetry::PEER_EVENTS_TOTAL, "direction" => Direction::Inbound.word()).increment(count);
@@ -337,6 +354,7 @@ impl Receiving<'_> {
             }
             progress.quarantine.extend(bad.iter().map(|event| Quarantined { before: Some(before), ..event.clone() }));
             progress.received = Some(through);
+            self.inbox.note_taken_back(progress, through, self.head_at_start);
             true
         })?;
         if !fits {

@@ -7,7 +7,7 @@
 //!                                        ◀═════ position, credit, acknowledgement ═════
 //! ```
 //! In reading order: [`position`], [`progress`], [`table`] (what is known of a link), [`agreement`], [`history`] and [`outbox`] (the source), [`door`] and
-//! [`inbox`] (the receiver), [`opening`] (where the two go on), [`link`] (dialling and pauses).
+//! [`inbox`] (the receiver), [`opening`] (where the two go on), [`link`] (dialling and pauses), [`taking_back`] (after a restore).
 
 pub mod agreement;
 mod changes;
@@ -25,7 +25,9 @@ pub mod outbox;
 pub mod position;
 pub mod progress;
 pub mod reach;
+pub mod runs;
 pub mod table;
+pub mod taking_back;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +50,7 @@ pub use self::{
 use self::{
     link::Link,
     outbox::{Outbox, Requests, Responses},
+    taking_back::Closed,
 };
 use crate::{
     clock::Clock,
@@ -86,13 +89,16 @@ pub struct Federation {
     parts: Arc<FederationParts>,
     /// The stream that each receiver has open.
     receivers: Mutex<HashMap<SpiffeId, CancellationToken>>,
+    /// Why publishing is closed for now.
+    closed: watch::Sender<Closed>,
 }
 
 impl Federation {
     /// Federation that takes nothing yet.
     #[must_use]
     pub fn new(parts: FederationParts) -> Self {
-        Self { parts: Arc::new(parts), receivers: Mutex::default() }
+        let closed = watch::Sender::new(taking_back::closed_at_start(&parts));
+        Self { parts: Arc::new(parts), receivers: Mutex::default(), closed }
     }
 
     /// Federation of a node without peers, for tests of what stands above it.
@@ -136,6 +142,8 @@ impl Federation {
     pub fn start(&self, dial: Arc<dyn Dial>, store: Arc<dyn ProgressStore>, tasks: &Tasks) {
         let supervising = supervise(self.parts.clone(), dial, tasks.clone());
         tasks.spawn("peer links", OnFailure::StopNode, supervising);
+        let taking_back = taking_back::run(self.parts.clone(), self.closed.clone(), tasks.stopping());
+        tasks.spawn("taking back", OnFailure::StopNode, taking_back);
         tasks.spawn("peer progress", OnFailure::StopNode, write(self.parts.table.clone(), store, tasks.stopping()));
     }
 

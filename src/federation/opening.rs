@@ -1,6 +1,8 @@
 //! Where a source goes on for a receiver: at the position that it shows where this log continues it, at the fork where this log was
 //! restored from a backup since, and nowhere where the two do not fit. It never guesses.
 
+use uuid::Uuid;
+
 use super::{
     ended::{Ended, cannot_read},
     lives,
@@ -24,6 +26,8 @@ pub struct Hello {
     pub epochs: Vec<(Epoch, Sequence)>,
     /// Where it stands; none: it has taken nothing yet.
     pub position: Option<LinkPosition>,
+    /// The run of its process; none: it does not say.
+    pub run: Option<Uuid>,
 }
 
 /// Where the source goes on.
@@ -54,7 +58,9 @@ pub fn read_hello(hello: &ReceiverHello, caller: &SpiffeId) -> Result<Hello, End
     let epochs = epochs.filter(|epochs| !epochs.is_empty());
     let epochs = epochs.ok_or_else(|| Ended::protocol("the hello names no life of its log, or a malformed one"))?;
     let read = |position| LinkPosition::read(position).ok_or_else(|| Ended::protocol("the position is malformed"));
-    Ok(Hello { epochs, position: hello.position.as_ref().map(read).transpose()? })
+    let run = if hello.run.is_empty() { None } else { Some(Uuid::try_parse(&hello.run)) };
+    let run = run.transpose().map_err(|_| Ended::protocol("the hello's run must be a UUID"))?;
+    Ok(Hello { epochs, position: hello.position.as_ref().map(read).transpose()?, run })
 }
 
 /// Where to go on for a receiver.
@@ -84,8 +90,9 @@ pub async fn start(log: &dyn EventLog, shown: Option<LinkPosition>, from_time_ns
     };
     let kept = if at == 0 { tail } else { lives::kept(&epochs, at) };
     if shown.sequence > kept && at == 0 {
-        let detail =
-            format!("the receiver stands at {shown}, beyond this log's end, {tail}: this log has lost its end");
+        let detail = format!(
+            "the receiver stands at {shown}, beyond this log's end, {tail}: this log has lost its end, or is a copy of one that went on"
+        );
         return Err(Ended::Here(ReplicationEndReason::Diverged, detail));
     }
     let forked = shown.sequence > kept;

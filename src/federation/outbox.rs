@@ -124,6 +124,10 @@ impl Outbox {
             None => return Err(Ended::Broken("closed before a hello".to_owned())),
         };
         let read = opening::read_hello(&hello, &self.caller.id)?;
+        self.parts
+            .table
+            .met(&self.caller.id, read.run)
+            .map_err(|twice| Ended::Here(ReplicationEndReason::Cloned, format!("{}: {twice}", self.caller.id)))?;
         // Looked at from before the agreement is read: one that changes while the stream begins is read anew.
         let changes = Changes::of(&self.parts);
         let mut agreement = self.agreement()?;
@@ -140,7 +144,8 @@ impl Outbox {
             head_sequence: follower.tail().get(),
         };
         self.send(messages::source_hello(answer)).await?;
-        if start.forked {
+        if let Some(shown) = read.position.filter(|_| start.forked) {
+            self.parts.table.lost(&self.caller.id, shown);
             let notice = format!(
                 "this log was restored from a backup that ended before where the receiver stood; it goes on from {}",
                 start.position

@@ -38,6 +38,21 @@ pub struct PeerProgress {
     pub paused: bool,
     /// Its events that we did not take, oldest first.
     pub quarantine: Vec<Quarantined>,
+    /// The life of our log in which everything was taken that it held when that life began; for this node itself: in which publishing was
+    /// opened after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
+}
+
+/// What came back after a restore from a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakenBack {
+    /// The life that the restore opened.
+    pub epoch: String,
+    /// What was lost and came back, in words; said by this node of itself only.
+    #[serde(default)]
+    pub report: String,
 }
 
 /// An event that was not taken.

@@ -8,11 +8,18 @@ use std::{
 
 use tokio::sync::watch;
 
+use uuid::Uuid;
+
 use super::{
     position::LinkPosition,
     progress::{PeerProgress, QUARANTINE_MAX, Quarantined},
+    runs::{LiveTwice, Runs},
 };
-use crate::{clock::Clock, domain::SpiffeId, telemetry};
+use crate::{
+    clock::Clock,
+    domain::{Epoch, Sequence, SpiffeId},
+    telemetry,
+};
 
 /// Which way events go over a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,6 +130,10 @@ struct Entry {
     refused_there: VecDeque<Quarantined>,
     /// Counts what operators said of this peer.
     words: u64,
+    /// Which runs of its process have spoken.
+    runs: Runs,
+    /// Where it stood in a life of our log that ended before that.
+    shown: Option<(Epoch, Sequence)>,
 }
 
 /// All peers that the node knows of.
@@ -135,6 +146,8 @@ pub struct PeerTable {
     kept: watch::Sender<u64>,
     /// Counts operators' words: links look again at what they may do.
     told: watch::Sender<u64>,
+    /// This run of the process.
+    run: Uuid,
 }
 
 impl PeerTable {
@@ -144,7 +157,22 @@ impl PeerTable {
         let now_ns = clock.now_ns();
         let entries = remembered.into_iter().map(|(node, progress)| (node, Entry::new(progress, now_ns))).collect();
         let (remembered, kept, told) = (watch::Sender::new(0), watch::Sender::new(0), watch::Sender::new(0));
-        Self { clock, entries: Mutex::new(entries), remembered, kept, told }
+        Self { run: clock.fresh_uuid(), clock, entries: Mutex::new(entries), remembered, kept, told }
+    }
+
+    /// This run of the process, by which peers notice a second one with the same log.
+    #[must_use]
+    pub const fn run(&self) -> Uuid {
+        self.run
+    }
+
+    /// Notes which run of a peer's process has spoken.
+    ///
+    /// # Errors
+    /// It is live twice.
+    pub fn met(&self, node: &SpiffeId, run: Option<Uuid>) -> Result<(), LiveTwice> {
+        let mut entries = self.entries();
+        self.entry(&mut entries, node).runs.met(run)
     }
 
     /// Everything about a peer.
@@ -207,6 +235,7 @@ impl PeerTable {
             let entry = self.entry(&mut entries, node);
             change(&mut entry.progress)?;
             entry.words += 1;
+            entry.runs = Runs::default();
             // In one step with her word, so that a link which stands still finds it lifted when it is woken.
             let inbound = &mut entry.links[Direction::Inbound as usize];
             inbound.notice.clear();
@@ -312,6 +341,18 @@ impl PeerTable {
         refused.push_back(event);
     }
 
+    /// Notes that a peer stood further on in an earlier life of our log than we kept of it.
+    pub fn lost(&self, node: &SpiffeId, position: LinkPosition) {
+        let mut entries = self.entries();
+        self.entry(&mut entries, node).shown = Some((position.epoch, position.sequence));
+    }
+
+    /// How far peers stood in earlier lives of our log, beyond what we kept of them.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(Epoch, Sequence)> {
+        self.entries().values().filter_map(|entry| entry.shown).collect()
+    }
+
     /// Notes how far a peer has acknowledged; never moves back within a life of the log.
     pub fn acknowledged(&self, node: &SpiffeId, position: LinkPosition) {
         self.remember(node, |progress| progress.acknowledged = Some(position));
@@ -345,6 +386,8 @@ impl Entry {
             links: [LinkStatus::new(now_ns), LinkStatus::new(now_ns)],
             refused_there: VecDeque::new(),
             words: 0,
+            runs: Runs::default(),
+            shown: None,
         }
     }
 }

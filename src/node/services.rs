@@ -143,7 +143,7 @@ impl Shared<'_> {
             clock: self.clock.clone(),
         });
         let events = EventApi::new(EventServiceParts {
-            door: Arc::new(self.door(associations.clone(), acknowledged)),
+            door: Arc::new(self.door(associations.clone(), acknowledged, &federation)),
             subscriptions,
             log: log.clone(),
             recorder,
@@ -188,7 +188,12 @@ impl Shared<'_> {
         })
     }
 
-    fn door(&self, associations: Arc<Associations>, acknowledged: Arc<LastAcknowledged>) -> Door {
+    fn door(
+        &self,
+        associations: Arc<Associations>,
+        acknowledged: Arc<LastAcknowledged>,
+        federation: &Federation,
+    ) -> Door {
         let quotas = &self.config.quotas;
         Door::new(DoorParts {
             log: self.opened.log.clone(),
@@ -200,6 +205,7 @@ impl Shared<'_> {
             node: self.identity.own_id(),
             quota: EventQuota::new(quotas.events_per_second_max, quotas.events_burst_max),
             limits: PublishLimits::default(),
+            closed: federation.closed(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! Why a request, or one event of it, is refused. It never says anything of another party's events than that an id is taken.
 
+use std::sync::Arc;
+
 use super::{Fate, QuotaExceeded};
 use crate::{
     identity::Action,
@@ -22,6 +24,9 @@ pub enum PublishError {
     /// The participant publishes more than its quota.
     #[error(transparent)]
     Quota(#[from] QuotaExceeded),
+    /// Nothing is taken for now; the words say why.
+    #[error("{0}")]
+    Closed(Arc<str>),
     /// The log takes nothing now.
     #[error(transparent)]
     NotAppended(#[from] AppendError),

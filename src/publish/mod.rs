@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::{
     clock::Clock,
@@ -62,6 +63,8 @@ pub struct DoorParts {
     pub quota: EventQuota,
     /// What a request may hold.
     pub limits: PublishLimits,
+    /// Why nothing is taken for now, in words: a log that was restored from a backup first takes back what it lost.
+    pub closed: watch::Receiver<Option<Arc<str>>>,
 }
 
 /// The door.
@@ -111,6 +114,9 @@ impl Door {
         let now_ns = self.parts.clock.now_ns();
         if !rights.may(Action::Publish, now_ns) {
             return Err(PublishError::NoPublishGrant);
+        }
+        if let Some(why) = &*self.parts.closed.borrow() {
+            return Err(PublishError::Closed(why.clone()));
         }
         let on_invalid = admit::check_request(&request, self.parts.limits)?;
         self.parts.quota.take(&caller.id, request.events.len(), now_ns)?;

@@ -47,6 +47,7 @@ struct Room {
     clock: Arc<TestClock>,
     access: Arc<Access>,
     acknowledged: Arc<LastAcknowledged>,
+    closed: watch::Sender<Option<Arc<str>>>,
     door: Arc<Door>,
 }
 
@@ -60,6 +61,7 @@ impl Room {
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock), wire::content_equal));
         let access = Arc::new(Access::new(policy(POLICY)));
         let acknowledged = Arc::new(LastAcknowledged::default());
+        let closed = watch::Sender::new(None);
         let door = Arc::new(Door::new(DoorParts {
             log: Arc::clone(&log) as _,
             acknowledged: Arc::clone(&acknowledged),
@@ -70,8 +72,9 @@ impl Room {
             node: id(NODE),
             quota,
             limits: PublishLimits::default(),
+            closed: closed.subscribe(),
         }));
-        Self { log, clock, access, acknowledged, door }
+        Self { log, clock, access, acknowledged, closed, door }
     }
 
     async fn publish(&self, who: &str, request: PublishRequest) -> Result<Vec<EventOutcome>, PublishError> {

@@ -40,6 +40,7 @@ impl NodeApi {
             connection_count: count(parts.identity.connections().live_count()),
             subscriber_count: count(parts.sessions.count()),
             policy_generation: parts.identity.access().policy().generation,
+            restored: parts.federation.restored(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The publish door's part of the table.
 
+use std::time::Duration;
+
 use tonic::Code;
 
 use super::{DISK_RETRY, Refused, SHORTAGE_RETRY};
@@ -8,6 +10,9 @@ use crate::{
     publish::{Denial, EventFault, PublishError, RejectedEvent},
     wire::violations::Violation,
 };
+
+/// Peers hand back what was lost within seconds, or an operator decides.
+const TAKING_BACK_RETRY: Duration = Duration::from_secs(2);
 
 impl From<PublishError> for Refused {
     fn from(error: PublishError) -> Self {
@@ -18,6 +23,9 @@ impl From<PublishError> for Refused {
             PublishError::Quota(exceeded) => Self::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", exceeded.to_string())
                 .with("events_per_second_max", exceeded.events_per_second_max.to_string())
                 .retry_after(exceeded.retry_after),
+            PublishError::Closed(why) => {
+                Self::new(Code::Unavailable, "TAKING_BACK", why.to_string()).retry_after(TAKING_BACK_RETRY)
+            }
             PublishError::NotAppended(error) => error.into(),
         }
     }

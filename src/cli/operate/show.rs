@@ -29,6 +29,9 @@ pub fn node(terminal: &mut Terminal, node: &GetNodeResponse) -> io::Result<()> {
     for previous in &node.previous_epochs {
         fact(terminal, "before that", &epoch(previous))?;
     }
+    if !node.restored.is_empty() {
+        fact(terminal, "restored", &node.restored)?;
+    }
     let head = if node.head_position.is_empty() { "(empty)" } else { &node.head_position };
     fact(terminal, "head", head)?;
     fact(terminal, "first retained", &node.first_sequence.to_string())?;

@@ -21,7 +21,7 @@ async fn what_an_earlier_agreement_decided_is_told_as_it_was() {
     let b = Side::new('b', vec![peer('a')], ALL);
     let went = discharged('a', 1);
     assert_eq!(a.log.tail().borrow().get(), 0);
-    a.publish(&[went.clone()]).await;
+    a.publish(std::slice::from_ref(&went)).await;
     assert_eq!(reach(&a, &went).await, Reach::Pending);
     let stream = b.take_from(&a);
     a.acknowledged_by(&b.node, 1).await;
@@ -42,7 +42,7 @@ async fn what_an_earlier_agreement_decided_is_told_as_it_was() {
     // It is made anew: what was passed meanwhile is not said to have gone, until the link has taken it from the beginning.
     set_policy(&a, ALL);
     let later = discharged('a', 3);
-    a.publish(&[later.clone()]).await;
+    a.publish(std::slice::from_ref(&later)).await;
     a.acknowledged_by(&b.node, 5).await;
     assert_eq!(reach(&a, &later).await, Reach::Acknowledged);
     assert_eq!(reach(&a, &stays).await, Reach::PassedBefore);
@@ -67,7 +67,7 @@ async fn what_an_association_binds_only_later_stays_until_the_link_begins_anew()
     let before = discharged('a', 7);
     let after = Event { utc_offset_minutes: Some(60), ..before.clone() }.with_id();
     assert_ne!(before.event_id, after.event_id);
-    a.publish(&[before.clone()]).await;
+    a.publish(std::slice::from_ref(&before)).await;
     let stream = b.take_from(&a);
     a.acknowledged_by(&b.node, 1).await;
     assert_eq!(reach(&a, &before).await, Reach::Withheld(Withheld::NotGranted));
@@ -75,7 +75,7 @@ async fn what_an_association_binds_only_later_stays_until_the_link_begins_anew()
     a.publish(&[discharged('a', 8), after.clone()]).await;
     b.holds(1).await;
     a.acknowledged_by(&b.node, 3).await;
-    assert_eq!(said(&b.records().await), sent(&[after.clone()]), "from where the link stands");
+    assert_eq!(said(&b.records().await), sent(std::slice::from_ref(&after)), "from where the link stands");
     assert_eq!(reach(&a, &after).await, Reach::Acknowledged);
     assert_eq!(reach(&a, &before).await, Reach::PassedBefore);
     b.federation.resume(&a.node, operate::ResumeFrom::Beginning).expect("resumed");

@@ -4,7 +4,10 @@
 use super::*;
 use crate::{
     domain::Epoch,
+    federation::taking_back,
+    identity::peers::PeerAddress,
     log::{EventLog, contract::EpochFacts},
+    wire::proto::{Audience, Reach},
 };
 
 fn life(number: u128, parent: Option<u128>, fork: u64) -> EpochFacts {
@@ -148,4 +151,69 @@ async fn a_second_stream_of_a_receiver_takes_over() {
     b.holds(4).await;
     assert!(second.is_up());
     assert_ne!(a.federation.table().status(&b.node).outbound.state, LinkState::Idle);
+}
+
+#[tokio::test]
+async fn publishing_stays_closed_until_every_peer_has_handed_back_and_what_nobody_holds_is_named() {
+    let dialled =
+        |letter| Peer { address: Some(PeerAddress { host: "localhost".to_owned(), port: 7_443 }), ..peer(letter) };
+    let a = a_with(vec![life(1, None, 0)], 0..24).await;
+    // What never left.
+    let audience = Some(Audience { reach: Reach::Private.into(), participants: Vec::new() });
+    a.publish(&[Event { audience, ..discharged('a', 24) }.with_id()]).await;
+    a.publish(&(25..30).map(|n| discharged('a', n)).collect::<Vec<_>>()).await;
+    let b = Side::new('b', vec![peer('a')], "");
+    let stream = b.take_from(&a);
+    b.holds(29).await;
+    a.acknowledged_by(&b.node, 30).await;
+    stream.end().await;
+
+    // A node that was never restored is open; so is a restored one without peers.
+    assert_eq!(*a.federation.closed().borrow(), None);
+    let lives = || vec![life(2, Some(1), 20), life(1, None, 0)];
+    assert_eq!(*a_with(lives(), 0..20).await.federation.closed().borrow(), None);
+
+    let log = MemoryLog::with_epochs(Arc::new(TestClock::at_ns(NOW_NS)), content_equal, lives());
+    let a = Side::over('a', Arc::new(log), vec![dialled('b'), dialled('c')], ALL);
+    a.publish(&(0..20).map(|n| discharged('a', n)).collect::<Vec<_>>()).await;
+    let mut closed = a.federation.closed();
+    let why = closed.borrow().as_ref().expect("closed").to_string();
+    assert!(why.contains(b.node.as_str()) && why.contains("c.example"), "{why}");
+    let stopping = CancellationToken::new();
+    let opening = taking_back::run(a.federation.parts().clone(), a.federation.closed.clone(), stopping.clone());
+    let opening = tokio::spawn(opening);
+
+    // It stands further on than the backup, so it is known how far the lost end went.
+    let _there = b.take_from(&a);
+    a.acknowledged_by(&b.node, 20).await;
+    let _back = a.take_from(&b);
+    a.holds(29).await;
+    let only_c = |why: &Closed| why.as_ref().is_some_and(|why| !why.contains(b.node.as_str()));
+    timeout(PATIENCE, closed.wait_for(only_c)).await.expect("b has handed back").expect("it lives");
+    assert!(a.federation.restored().contains("c.example"), "it is told for whom it waits");
+    // Nobody comes to c any more: its operator's word opens.
+    a.federation.pause(&node('c'));
+    timeout(PATIENCE, closed.wait_for(Option::is_none)).await.expect("open").expect("it lives");
+    opening.await.expect("no panic").expect("no failure");
+    let restored = a.federation.restored();
+    assert!(restored.contains("places 21 to 30") && restored.contains("9 events of this node came back"), "{restored}");
+    assert!(restored.contains("places 25 held"), "what no peer holds is named: {restored}");
+
+    // It stays open, over a restart too, and for a peer that is added later.
+    let remembered = a.federation.table().all_progress();
+    let table = Arc::new(PeerTable::new(Arc::new(TestClock::at_ns(NOW_NS)), remembered));
+    let parts = FederationParts {
+        log: a.log.clone(),
+        access: a.access.clone(),
+        peers: watch::Sender::new(Arc::new(Peers { peers: vec![Arc::new(dialled('d'))], ..Peers::default() }))
+            .subscribe(),
+        bindings: a.bindings.clone(),
+        clock: Arc::new(TestClock::at_ns(NOW_NS)),
+        node: a.node.clone(),
+        table,
+        draining: CancellationToken::new(),
+    };
+    let again = Federation::new(parts);
+    assert_eq!(*again.closed().borrow(), None);
+    assert_eq!(again.restored(), restored);
 }

@@ -1,7 +1,10 @@
 //! Nodes of other versions: the range of the protocol that both speak is found, a range without a common version ends the stream with its
 //! reason, and fields that this program does not know pass without harm.
 
-use super::{wrong_peer::{batch, hello, honest, met, receiver}, *};
+use super::{
+    wrong_peer::{batch, hello, honest, met, receiver},
+    *,
+};
 use crate::{
     federation::ended::Ended,
     wire::proto::{ReceiverHello, ReplicationEndReason, SourceHello, replicate_request, replicate_response},

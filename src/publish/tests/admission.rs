@@ -17,6 +17,18 @@ async fn what_is_admitted_is_stored_in_order_and_noted_as_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_closed_door_takes_nothing_and_says_why_until_it_is_opened() {
+    let room = Room::new();
+    let why: Arc<str> = "waits for a peer".into();
+    room.closed.send_replace(Some(why.clone()));
+    let refused = room.publish(TERMINAL, request(&[voyage(1).discharged()])).await;
+    assert_eq!(refused, Err(PublishError::Closed(why)));
+    assert!(room.stored().await.is_empty());
+    room.closed.send_replace(None);
+    room.publish(TERMINAL, request(&[voyage(1).discharged()])).await.expect("open");
+}
+
+#[tokio::test]
 async fn the_stored_bytes_are_the_publishers() {
     let room = Room::new();
     let mut signed = voyage(1).discharged().unsigned();
