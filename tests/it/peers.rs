@@ -8,7 +8,11 @@ use tonic::{Code, transport::Channel};
 use tradelane::{
     cli::connect::{ConnectOptions, Credentials, ExpectedServer, Pem, connect},
     clock::{Clock, SystemClock},
-    identity::{dev_pki::Issued, reload::ReloadCause},
+    domain::TrustDomain,
+    identity::{
+        dev_pki::{CRL_LIFE_NS, DevPki, Issued},
+        reload::ReloadCause,
+    },
     node::{Node, RunningNode},
     testing::{
         events::{HOUR_NS, Voyage},
@@ -24,7 +28,7 @@ use tradelane::{
 };
 
 /// Generous, since a busy machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Connects to a node as somebody of its own domain, or as another node.
 pub async fn channel(site: &Site, who: &Issued) -> Channel {
@@ -99,13 +103,13 @@ pub async fn holds(site: &Site, count: usize) -> Vec<proto::RecordedEvent> {
     }
 }
 
-async fn peers(site: &Site) -> Vec<proto::PeerState> {
+pub async fn peers(site: &Site) -> Vec<proto::PeerState> {
     let mut client = NodeServiceClient::new(channel(site, &site.operator).await);
     client.list_peers(proto::ListPeersRequest {}).await.expect("a list").into_inner().peers
 }
 
-/// Waits until the only peer of a node is in a state in a direction.
-async fn comes_to(site: &Site, inbound: bool, state: PeerLinkState) -> proto::PeerLink {
+/// Waits until the first peer of a node is in a state in a direction.
+pub async fn comes_to(site: &Site, inbound: bool, state: PeerLinkState) -> proto::PeerLink {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let peer = peers(site).await.remove(0);
@@ -118,11 +122,11 @@ async fn comes_to(site: &Site, inbound: bool, state: PeerLinkState) -> proto::Pe
     }
 }
 
-async fn start(site: &Site) -> RunningNode {
+pub async fn start(site: &Site) -> RunningNode {
     Node::start(site.config()).await.expect("the node starts")
 }
 
-fn two(root: &std::path::Path) -> BTreeMap<char, Site> {
+pub fn two(root: &std::path::Path) -> BTreeMap<char, Site> {
     nodes::create(root, &['a', 'b'], SystemClock.now_ns())
 }
 
@@ -255,6 +259,31 @@ async fn another_node_at_a_peers_address_is_not_taken_from() {
     let link = comes_to(b, true, PeerLinkState::Backoff).await;
     assert!(link.detail.contains("OTHER_NODE"), "{}", link.detail);
     for node in [node_b, node_c] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_ends_when_the_certificate_of_the_node_that_was_dialled_is_revoked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sites = two(folder.path());
+    let (a, b) = (&sites[&'a'], &sites[&'b']);
+    let (node_a, node_b) = (start(a).await, start(b).await);
+    publish(a, &[discharged('a', 1)]).await;
+    holds(b, 1).await;
+    comes_to(b, true, PeerLinkState::CaughtUp).await;
+    // b does not dial for anything else, and a's own files stay as they are: only what b is told of a's authority changes.
+    let now_ns = SystemClock.now_ns();
+    let mut authority =
+        DevPki::open(folder.path(), &TrustDomain::parse("a.example").expect("a name")).expect("an authority");
+    authority.revoke(a.node.as_str(), now_ns).expect("revoked");
+    authority.write_crl(now_ns, CRL_LIFE_NS).expect("written");
+    node_b.identity().reload(&ReloadCause::Signal).await.expect("good files");
+    let link = comes_to(b, true, PeerLinkState::Backoff).await;
+    assert!(link.detail.contains("REVOKED"), "{}", link.detail);
+    publish(b, &[discharged('b', 1)]).await;
+    assert_eq!(held(b).await.len(), 2, "nothing more is taken");
+    for node in [node_a, node_b] {
         node.stop().await;
     }
 }

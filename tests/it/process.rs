@@ -1,4 +1,5 @@
-//! A node as a process of its own, for tests that kill it or cut its network. Killed when dropped, whatever the test came to.
+//! A node as a process of its own, for tests that kill it or cut its network, killed when dropped, whatever the test came to; and the
+//! program's commands as an operator of a node runs them.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,6 +8,37 @@ use std::{
 };
 
 use tradelane::testing::nodes::Site;
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs a command of the program as the operator of a site, which must be a process of its own or of another thread.
+pub fn operate(site: &Site, words: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tradelane"));
+    command.args(words).args(["--address", &site.address.to_string(), "--server-id", site.node.as_str()]);
+    command.arg("--cert").arg(&site.operator.certificate_file).arg("--key").arg(&site.operator.key_file);
+    command.arg("--ca").arg(&site.bundle_file);
+    ran(&mut command)
+}
+
+/// Runs a command of the program that calls no node.
+pub fn run(words: &[&str]) -> Ran {
+    ran(Command::new(env!("CARGO_BIN_EXE_tradelane")).args(words))
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.env("NO_COLOR", "1").env_remove("TRADELANE_PROFILE").output().expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Ran { code: output.status.code().expect("it ended by itself"), out: text(output.stdout), err: text(output.stderr) }
+}
 
 /// A running node.
 pub struct Process {
