@@ -41,6 +41,7 @@ pub async fn haunt(net: Net, receiver: usize, source: usize, life: Epoch) {
         epochs: vec![ReceiverEpoch { epoch: life.to_string(), kept_sequence: 0 }],
         position: None,
         credit_bytes: 1 << 20,
+        run: String::new(),
     };
     let hello = ReplicateRequest { message: Some(replicate_request::Message::Hello(hello)) };
     if requests.try_send(hello).is_err() {
