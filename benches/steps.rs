@@ -21,6 +21,7 @@ use tradelane::{
     },
     storage::{
         CHAIN_START,
+        fatal::FatalHook,
         runs::{Entry, RunFamily},
         store::{PAGE_CACHE_BYTES, Store, Writer},
     },
@@ -174,7 +175,7 @@ impl Index {
     fn new(memory_entries_max: usize) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (store, writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).expect("a database");
-        let runs = RunFamily::open(&store, 1, memory_entries_max).expect("an index");
+        let runs = RunFamily::open(&store, 1, memory_entries_max, FatalHook::abort()).expect("an index");
         Self { runs, writer, _directory: directory }
     }
 

@@ -114,11 +114,36 @@ pub fn describe(status: &Status) -> String {
     if let Some(reason) = std::error::Error::source(status).and_then(explain) {
         return format!("no connection to the node: {}", printable(&reason));
     }
-    let mut text = format!("{} ({})", printable(status.message()), code_name(status.code()));
-    if status.message().is_empty() {
-        text = format!("the node answered {}", code_name(status.code()));
+    let mut details = status.get_error_details();
+    let message = match summed_up(status.message(), &mut details) {
+        Some(message) => message,
+        None if status.message().is_empty() => {
+            return described(&format!("the node answered {}", code_name(status.code())), &details);
+        }
+        None => status.message().to_owned(),
+    };
+    described(&format!("{} ({})", printable(&message), code_name(status.code())), &details)
+}
+
+/// What to say in place of a message that repeats the first violation of the details, so that none is read twice: the only violation
+/// itself, which is taken out of the details then, or that there are several.
+fn summed_up(message: &str, details: &mut ErrorDetails) -> Option<String> {
+    let bad_request = details.bad_request()?;
+    let first = bad_request.field_violations.first()?;
+    let said = format!("{}: {}", first.field, first.description);
+    if bad_request.field_violations.len() > 1 {
+        return message.starts_with(&said).then(|| "several rules are broken".to_owned());
     }
-    describe_details(&status.get_error_details(), &mut text);
+    if !message.ends_with(&first.description) {
+        return None;
+    }
+    details.set_bad_request(Vec::new());
+    Some(said)
+}
+
+fn described(head: &str, details: &ErrorDetails) -> String {
+    let mut text = head.to_owned();
+    describe_details(details, &mut text);
     text
 }
 

@@ -228,7 +228,7 @@ mod tests {
             (vec!["--subject", "contaner:X"], "--subject contaner:X: the kind \"contaner\" is none of: container"),
             (vec!["--country", "PAK"], "--country PAK: \"PAK\" is not 2 letters"),
             (vec!["--locode", "discharged:PKKHI"], "the role \"discharged\" is none of: event"),
-            (vec!["--filter", "{\"type\": []}"], "--filter, column 7: unknown field 'type'; did you mean types?"),
+            (vec!["--filter", "{\"type\": []}"], "--filter, column 2: unknown field 'type'; did you mean types?"),
             (vec!["--filter", "{}", "--type", "hold"], "cannot be used with"),
             (vec!["--event-from", "today"], "--event-from: \"today\" is no RFC 3339 time"),
         ] {

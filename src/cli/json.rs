@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::wire::{DESCRIPTORS, proto};
 
+mod fault;
 mod nearest;
 #[cfg(test)]
 mod tests;
@@ -73,7 +74,7 @@ pub fn read(short_name: &str, text: &str) -> Result<DynamicMessage, JsonMalforme
         reader.end()?;
         Ok(message)
     });
-    message.map_err(|error| malformed(&error))
+    message.map_err(|error| fault::of(&POOL, short_name, text, &error))
 }
 
 /// Reads one message from JSON into its generated type.
@@ -82,7 +83,8 @@ pub fn read(short_name: &str, text: &str) -> Result<DynamicMessage, JsonMalforme
 /// As for [`read`].
 pub fn read_typed<M: Message + Default>(short_name: &str, text: &str) -> Result<M, JsonMalformed> {
     let message = read(short_name, text)?;
-    M::decode(message.encode_to_vec().as_slice()).map_err(|error| malformed(&serde_json::Error::custom(error)))
+    M::decode(message.encode_to_vec().as_slice())
+        .map_err(|error| fault::of(&POOL, short_name, text, &serde_json::Error::custom(error)))
 }
 
 /// The canonical JSON of a message of the API, by its short name and its bytes.
@@ -132,14 +134,4 @@ fn to_value(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
 /// What JSON cannot say (a time outside the years 1 to 9999 from a sloppy publisher) is shown in the text form of protobuf.
 fn readable_only(message: &DynamicMessage) -> Value {
     serde_json::json!({ "text": message.to_string() })
-}
-
-fn malformed(error: &serde_json::Error) -> JsonMalformed {
-    let text = error.to_string();
-    // serde_json appends the place, which callers give in their own terms.
-    let reason = match text.rsplit_once(" at line ") {
-        Some((reason, _)) => reason.to_owned(),
-        None => text,
-    };
-    JsonMalformed { line: error.line(), column: error.column(), reason: nearest::with_suggestion(&POOL, reason) }
 }

@@ -15,9 +15,9 @@ pub use terms::{identity_term, origin_term, revises_term};
 
 use super::{EventId, SpiffeId, SpiffePattern};
 
-/// The longest encoded header that a log stores, in bytes. One event's header is at most about the 64 KiB of the event itself; a long
-/// chain of revisions, each with terms of its own, could grow without end, and is refused beyond this.
-pub const HEADER_BYTES_MAX: usize = 96 * 1024;
+/// The longest encoded header that a log stores, in bytes: as much as the largest event, whose terms it repeats. A chain of revisions
+/// grows by what each revision says anew, and everyone who filters reads it all: a revision whose union is longer is refused.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// Everything of an event that routing looks at, as a value to build and to encode. Lists are multi-valued also where an event has one
 /// value, since a revision's header is the union of its own and its predecessors' terms.

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod reload;
 mod room;
 pub mod rpc_policy;
+pub(crate) mod signatures;
 pub mod toml_file;
 pub mod trust;
 

@@ -79,6 +79,11 @@ pub struct Appended {
     pub accepted_time_ns: i64,
 }
 
+/// How many revisions of an event the log follows to find the head of its chain, which it names to whoever revises an earlier one. A
+/// chain may be as long as its publisher makes it (a call's estimate is corrected every few minutes), and each step is a look-up on the
+/// thread for which all publishers wait: who stands further behind is told how far the log has looked.
+pub const REVISIONS_FOLLOWED_MAX: usize = 8;
+
 /// Why the log refuses one event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -96,6 +101,14 @@ pub enum Refusal {
     RevisionConflict {
         /// The head of the chain.
         head: EventId,
+    },
+    /// The event to revise has been revised so often that the log did not look for the head of its chain.
+    #[error(
+        "the event to revise was revised more than {REVISIONS_FOLLOWED_MAX} times since; {later} is a later one of its chain"
+    )]
+    RevisedOften {
+        /// How far the log looked: a revision of it that was revised again.
+        later: EventId,
     },
     /// The chain ended with a retraction.
     #[error("the event to revise was retracted, by {by}")]

@@ -13,8 +13,8 @@ pub mod sled_log;
 pub use acknowledged::LastAcknowledged;
 pub use admin::{BackupPiece, DiskState, LogAdmin, VerifyProgress};
 pub use contract::{
-    AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts, Record, Refusal,
-    Verdict,
+    AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts,
+    REVISIONS_FOLLOWED_MAX, Record, Refusal, Verdict,
 };
 pub use follow::{FollowError, Follower};
 pub use memory::MemoryLog;

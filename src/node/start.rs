@@ -92,9 +92,22 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener
     Ok((listener, bound))
 }
 
-/// Makes the data directory for this user alone, where it is not there yet.
+/// Makes the data directory for this user alone, where it is not there yet. The folder above must be there: where it is missing, the
+/// setting is misspelt or a disk is not mounted, and an empty log would begin beside the one that is meant.
 fn make_private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if path.is_dir() {
+                Ok(())
+            } else {
+                Err(io::Error::new(error.kind(), "it is no directory"))
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), "the directory that it is to be made in does not exist"))
+        }
+        made => made,
+    }
 }
 
 /// Opens the log on a thread of its own, since walking it after a crash takes time.

@@ -11,7 +11,10 @@ use crate::{
     domain::{SpiffeId, filter::PartyBindings},
     identity::{Access, Action, Caller, Rights},
     log::{AppendBatch, AppendError, AppendMode, EventLog, LastAcknowledged, NewEvent, Verdict},
-    wire::{PublishRequest, door::CodeLists},
+    wire::{
+        PublishRequest,
+        door::{CodeLists, EVENT_BYTES_MAX},
+    },
 };
 
 mod admit;
@@ -39,7 +42,7 @@ pub struct PublishLimits {
 
 impl Default for PublishLimits {
     fn default() -> Self {
-        Self { events_max: 1_000, event_bytes_max: 64 * 1024 }
+        Self { events_max: 1_000, event_bytes_max: EVENT_BYTES_MAX }
     }
 }
 

@@ -57,6 +57,15 @@ impl StorageError {
         move |source| Self::Io { what, source }
     }
 
+    /// Whether stored bytes are missing or altered, as we or sled found; otherwise something refused that may be as it was.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Sled { source: sled::Error::Corruption { .. }, .. } => true,
+            Self::Io { .. } | Self::Sled { .. } => false,
+        }
+    }
+
     /// The error with its cause on one line, for a log or a person.
     #[must_use]
     pub fn with_cause(&self) -> String {

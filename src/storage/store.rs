@@ -113,7 +113,7 @@ impl Store {
     fn entry(&self, key: &[u8]) -> Result<Option<sled::IVec>, StorageError> {
         self.tree.get(key).map_err(|source| {
             let what = match source {
-                sled::Error::Corruption { .. } => "sled's file is damaged; restore this node from a backup",
+                sled::Error::Corruption { .. } => "sled's file is damaged",
                 _ => "sled cannot read a value",
             };
             StorageError::Sled { what: what.to_owned(), source }

@@ -153,9 +153,7 @@ impl Session {
         if through <= self.announced_through || !self.guard.sight().needs_bindings() {
             return Ok(());
         }
-        let participant = self.guard.caller().id.clone();
-        let bound = self.guard.sight().bindings().newly_bound(participant.as_str(), self.announced_through);
-        for binding in bound.into_iter().filter(|binding| binding.sequence <= through) {
+        for binding in self.guard.sight().newly_bound(self.announced_through, through) {
             let position = Position { sequence: binding.sequence, ..self.reached };
             self.send(SessionMessage::VisibilityWidened { subject: binding.subject, position }).await?;
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
-        Filter, HeaderRef, SpiffeId,
-        bindings::BindingsFeed,
+        Filter, HeaderRef, Sequence, SpiffeId,
+        bindings::{BindingsFeed, NewBinding},
         filter::{FilterSpec, MatchContext, TermPlan},
     },
     identity::{Action, Rights, policy::Grant},
@@ -97,8 +97,18 @@ impl Sight {
         self.needs_bindings
     }
 
-    pub(super) fn bindings(&self) -> &Arc<dyn BindingsFeed> {
-        &self.bindings
+    /// What the caller was newly bound to, under any of her names, by associations that stand after a place and not after another, in
+    /// order.
+    pub(super) fn newly_bound(&self, after: Sequence, through: Sequence) -> Vec<NewBinding> {
+        let names = std::iter::once(&self.rights.who).chain(self.rights.former_names.iter());
+        let mut bound: Vec<NewBinding> = Vec::new();
+        for binding in names.flat_map(|name| self.bindings.newly_bound(name.as_str(), after)) {
+            if binding.sequence <= through && !bound.contains(&binding) {
+                bound.push(binding);
+            }
+        }
+        bound.sort_by_key(|binding| binding.sequence);
+        bound
     }
 
     /// When the next grant begins or ends.

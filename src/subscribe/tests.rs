@@ -54,13 +54,14 @@ pub(super) fn policy(toml: &str) -> Policy {
 #[derive(Default)]
 pub(super) struct TestBindings {
     progress: watch::Sender<Sequence>,
-    bound: Mutex<Vec<NewBinding>>,
+    /// Who is bound, to what.
+    bound: Mutex<Vec<(&'static str, NewBinding)>>,
 }
 
 impl PartyBindings for TestBindings {
     fn is_bound(&self, participant: &str, subject: &SubjectKey<'_>) -> bool {
         let bound = self.bound.lock().expect("no test panics with it");
-        participant == CUSTOMS && bound.iter().any(|binding| binding.subject.value == subject.value)
+        bound.iter().any(|(who, binding)| *who == participant && binding.subject.value == subject.value)
     }
 }
 
@@ -71,7 +72,8 @@ impl BindingsFeed for TestBindings {
 
     fn newly_bound(&self, participant: &str, after: Sequence) -> Vec<NewBinding> {
         let bound = self.bound.lock().expect("no test panics with it");
-        bound.iter().filter(|binding| participant == CUSTOMS && after < binding.sequence).cloned().collect()
+        let of = bound.iter().filter(|(who, binding)| *who == participant && after < binding.sequence);
+        of.map(|(_, binding)| binding.clone()).collect()
     }
 }
 

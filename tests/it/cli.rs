@@ -113,7 +113,11 @@ async fn a_file_is_published_once_however_often_it_is_run() {
             "{}",
             said.err
         );
-        assert!(said.err.contains("line 5: column ") && said.err.contains("EOF while parsing"), "{}", said.err);
+        assert!(
+            said.err.contains("line 5, column ") && said.err.contains("the text ends before the event does"),
+            "{}",
+            said.err
+        );
     }
     let said = port.runs(&["publish", "--derive-ids", "--output", "jsonl", &file]).await;
     let results: Vec<Value> =

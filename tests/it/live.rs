@@ -155,12 +155,15 @@ async fn a_certificate_that_ends_ends_its_streams() {
     let who = id("spiffe://customs.gov.pk/agency/short");
     let life_ns = 4 * SECOND_NS;
     let short = harness.world.customs.issue_participant(&who, SystemClock.now_ns(), life_ns).expect("issued");
+    let (mut port, mut calls) = (follow(&harness, &harness.port).await, harness.events(&short).await);
+    calls.list_events(proto::ListEventsRequest::default()).await.expect("believed");
     let mut stream = follow(&harness, &short).await;
     let status = end_of(&mut stream).await;
     assert!(short.not_after_ns <= SystemClock.now_ns(), "it ended early: {status:?}");
-    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
-    let info = status.get_details_error_info().expect("details");
-    assert_eq!(info.metadata.get("resume_position"), Some(&last.to_string()), "{status:?}");
+    check_end(&status, Code::Unauthenticated, "CERTIFICATE_ENDED", last);
+    calls.list_events(proto::ListEventsRequest::default()).await.expect_err("neither over a connection of before");
+    publish(&harness, 2).await;
+    assert!(matches!(next(&mut port).await, Ok(Message::Events(_))));
     harness.stop().await;
 }
 

@@ -23,3 +23,5 @@ mod peers_standby;
 mod peers_wrong;
 mod process;
 mod query;
+mod serve;
+mod sighup;

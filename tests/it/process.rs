@@ -5,8 +5,10 @@ use std::{
     fs::{File, OpenOptions},
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tradelane::testing::nodes::Site;
 
 /// What a command said.
@@ -58,6 +60,33 @@ impl Process {
         let mut command = Command::new("nsenter");
         command.args(["-t", &holder.to_string(), "-n", env!("CARGO_BIN_EXE_tradelane"), "serve"]);
         Self::spawn(command, site)
+    }
+
+    /// As [`Process::start`], with settings that go before those of the file, and variables of its environment.
+    pub fn start_with(site: &Site, settings: &[&str], environment: &[(&str, String)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tradelane"));
+        command.arg("serve").envs(environment.iter().cloned());
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        Self::spawn(command, site)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Waits for its end, and answers its exit code; none where it has not ended by the deadline or was killed.
+    pub async fn ends(&mut self, patience: Duration) -> Option<i32> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is a child of ours") {
+                return status.code();
+            }
+            if deadline < tokio::time::Instant::now() {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn spawn(mut command: Command, site: &Site) -> Self {

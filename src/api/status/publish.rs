@@ -6,7 +6,7 @@ use tonic::Code;
 
 use super::{DISK_RETRY, Refused, SHORTAGE_RETRY};
 use crate::{
-    log::{AppendError, Refusal},
+    log::{AppendError, REVISIONS_FOLLOWED_MAX, Refusal},
     publish::{Denial, EventFault, PublishError, RejectedEvent},
     wire::violations::Violation,
 };
@@ -82,6 +82,13 @@ impl From<Refusal> for Refused {
                 let message = format!("the event was revised before; revise the head of its chain, {head}");
                 Self::new(Code::Aborted, "REVISION_CONFLICT", message).with("head_event_id", head.to_string())
             }
+            Refusal::RevisedOften { later } => {
+                let message = format!(
+                    "the event was revised more than {REVISIONS_FOLLOWED_MAX} times since, and so was {later}: revise the head of its \
+                     chain, which GetEvent's revised_by leads to"
+                );
+                Self::new(Code::Aborted, "REVISED_OFTEN", message).with("later_event_id", later.to_string())
+            }
             Refusal::AlreadyRetracted { by } => {
                 let message = format!("the event was retracted by {by}, which ends its chain");
                 Self::new(Code::FailedPrecondition, "EVENT_RETRACTED", message).with("retracted_by", by.to_string())
@@ -143,6 +150,7 @@ fn violations_of(event: RejectedEvent) -> Vec<Violation> {
         EventFault::Refused(
             Refusal::RevisedEventUnknown
             | Refusal::RevisionConflict { .. }
+            | Refusal::RevisedOften { .. }
             | Refusal::AlreadyRetracted { .. }
             | Refusal::RevisionTooLarge { .. },
         ) => field(".revision.event_id"),

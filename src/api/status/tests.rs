@@ -62,6 +62,7 @@ fn each_refusal_of_the_log_has_its_code() {
         (Refusal::EventIdConflict { first: Sequence(1) }, Code::AlreadyExists, "EVENT_ID_CONFLICT"),
         (Refusal::RevisedEventUnknown, Code::NotFound, "REVISED_EVENT_UNKNOWN"),
         (Refusal::RevisionConflict { head: id }, Code::Aborted, "REVISION_CONFLICT"),
+        (Refusal::RevisedOften { later: id }, Code::Aborted, "REVISED_OFTEN"),
         (Refusal::AlreadyRetracted { by: id }, Code::FailedPrecondition, "EVENT_RETRACTED"),
         (Refusal::RevisionTooLarge { bytes: 2, bytes_max: 1 }, Code::FailedPrecondition, "REVISION_TOO_LARGE"),
     ] {

@@ -46,3 +46,29 @@ fn a_message_cannot_play_with_the_terminal() {
     let text = describe(&Status::not_found("\u{1b}[2Jgone"));
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
+
+#[test]
+fn no_violation_is_told_twice() {
+    let said = |message: &str, fields: &[(&str, &str)]| {
+        let mut details = ErrorDetails::new();
+        for (field, description) in fields {
+            details.add_bad_request_violation(*field, *description);
+        }
+        describe(&Status::with_error_details(Code::InvalidArgument, message, details))
+    };
+    let (digit, audience) =
+        (("events[3].subjects[0].value", "check digit is 3, not 0"), ("events[3].audience", "must be set"));
+    assert_eq!(
+        said("events[3].subjects[0].value: check digit is 3, not 0", &[digit]),
+        "events[3].subjects[0].value: check digit is 3, not 0 (INVALID_ARGUMENT)"
+    );
+    assert_eq!(
+        said("events[3].subjects[0].value: check digit is 3, not 0 (and 1 more)", &[digit, audience]),
+        "several rules are broken (INVALID_ARGUMENT)\n  events[3].subjects[0].value: check digit is 3, not 0\n  \
+         events[3].audience: must be set"
+    );
+    // A whole request refused for one event: the field says more than the event's number.
+    assert_eq!(said("events[3]: must be set", &[audience]), "events[3].audience: must be set (INVALID_ARGUMENT)");
+    // Another server's words stay.
+    assert_eq!(said("bad", &[audience]), "bad (INVALID_ARGUMENT)\n  events[3].audience: must be set");
+}

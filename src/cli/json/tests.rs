@@ -57,15 +57,59 @@ fn faults_are_named_with_their_place_and_what_was_meant() {
         ),
         ("{\"classifier\": \"CLASSIFIER_ACTAUL\"}", 1, "did you mean CLASSIFIER_ACTUAL?"),
         ("{\"zzzzzz\": 1}", 1, "unknown field 'zzzzzz'"),
-        ("{\"eventTime\": \"yesterday\"}", 1, "timestamp"),
-        ("{\"eventId\": \"x\"", 1, "EOF while parsing an object"),
-        ("{} {}", 1, "trailing characters"),
     ] {
         let error = read("Event", text).unwrap_err();
         assert_eq!(error.line, line, "{text}: {error:?}");
         assert!(error.reason.contains(words), "{text}: {:?} should say {words:?}", error.reason);
         assert!(!error.reason.contains(" at line "), "{error:?}");
     }
+}
+
+#[test]
+fn what_is_no_event_is_told_with_its_place_what_stands_there_and_what_would_be_right() {
+    let mut wrong = Vec::new();
+    for (text, place, words) in [
+        ("hello world", (1, 1), "found hello, expected an event: {...}"),
+        ("nothing", (1, 1), "found nothing, expected an event: {...}"),
+        ("<?xml version=\"1.0\"?>", (1, 1), "found <?, expected an event: {...}"),
+        ("UNB+UNOA:2+KICT", (1, 1), "found UNB+UNOA, expected an event: {...}"),
+        ("null", (1, 1), "found null, expected an event: {...}"),
+        ("[7]", (1, 1), "found [, expected an event: {...}"),
+        ("{\n \"eventId\": nope}", (2, 13), "found nope, expected true, false or null; a text stands in double quotes"),
+        ("{\"eventId\": }", (1, 13), "found }, expected a value: a text in double quotes, a number"),
+        ("{'eventId': 1}", (1, 2), "found ', expected the name of a field in double quotes"),
+        ("{\"eventId\": \"x\",}", (1, 17), "found } after a comma, expected one more field or value"),
+        ("{\n\"eventId\": \"x\"\n \"publisher\": 1}", (3, 2), "found \"publisher\", expected `,` or `}`"),
+        ("{\"eventId\" \"x\"}", (1, 12), "found \"x\", expected `:`"),
+        ("{\"eventId\": \"a\nb\"}", (1, 15), "found a line break or another control character in a text"),
+        ("{\"eventId\": \"x\"", (1, 15), "the text ends before the event does, expected a closing brace"),
+        ("{} {}", (1, 4), "found {} after its end, expected nothing more (one event a line)"),
+        ("{\"eventId\": 7}", (1, 13), "found 7, expected a text in double quotes"),
+        ("{\"subjects\": {\"kind\": 1}}", (1, 14), "found an object, {...}, expected a list: [...]"),
+        ("{\"handling\": [1]}", (1, 14), "found a list, [...], expected an object: {...}"),
+        (
+            "{\"handling\": {\"grossMassGrams\": \"he\\\"avy\"}}",
+            (1, 33),
+            "found \"he\\\"avy\", expected a whole number",
+        ),
+        (
+            "{\"utcOffsetMinutes\": 99999999999}",
+            (1, 22),
+            "found 99999999999, expected a number within the field's range",
+        ),
+        ("{\"eventTime\": \"yesterday\"}", (1, 15), "found \"yesterday\", expected a time as RFC 3339 writes it"),
+        ("{\"sources\": [{\"sha256\": \"***\"}]}", (1, 25), "found \"***\", expected bytes in base64"),
+        ("{\"eventId\": \"Zürich\", \"eventtime\": 1}", (1, 24), "unknown field 'eventtime'; did you mean eventTime?"),
+    ] {
+        let error = read("Event", text).unwrap_err();
+        if !error.reason.starts_with(words) || (error.line, error.column) != place {
+            wrong.push(format!("{text}: {error:?}, not {place:?} {words:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let long = read("Event", &"x".repeat(1_000)).unwrap_err();
+    assert_eq!(long.reason, format!("found {}…, expected an event: {{...}}", "x".repeat(40)));
+    assert!(read("Event", "").unwrap_err().reason.starts_with("the text ends"));
 }
 
 #[test]

@@ -28,6 +28,8 @@ const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 pub struct Piece {
     /// The line on which it begins, from 1.
     pub line: usize,
+    /// The column at which it begins there, or where it is wrong, from 1.
+    pub column: usize,
     /// The text, or why there is none.
     pub text: Result<String, String>,
     /// How much of the input was read when it ended.
@@ -84,18 +86,22 @@ impl<R: BufRead> Pieces<R> {
             if too_long {
                 self.skip_line()?;
             }
+            let mut column = 1;
             let text = if too_long {
                 Err(format!("the line is longer than {LINE_BYTES_MAX} bytes"))
             } else {
-                String::from_utf8(bytes)
-                    .map_err(|error| format!("byte {} is no UTF-8", error.utf8_error().valid_up_to() + 1))
+                String::from_utf8(bytes).map_err(|error| {
+                    let at = error.utf8_error().valid_up_to();
+                    column = at + 1;
+                    format!("found the byte {:#04x}, expected text in UTF-8", error.as_bytes()[at])
+                })
             };
             if text.as_ref().is_ok_and(|text| text.trim_start_matches('\u{feff}').trim().is_empty()) {
                 continue;
             }
             // Some programs begin their files with a byte order mark, which JSON does not allow.
             let text = text.map(|text| text.trim_start_matches('\u{feff}').trim_end().to_owned());
-            return Ok(Some(Piece { line: self.line, text, read_bytes: self.read_bytes }));
+            return Ok(Some(Piece { line: self.line, column, text, read_bytes: self.read_bytes }));
         }
     }
 
@@ -123,12 +129,12 @@ impl<R: BufRead> Pieces<R> {
         if read > DOCUMENT_BYTES_MAX {
             let words =
                 format!("a JSON document of more than {DOCUMENT_BYTES_MAX} bytes; give it as NDJSON, one event a line");
-            self.ready.push_back(Piece { line: first_line, text: Err(words), read_bytes: self.read_bytes });
+            self.ready.push_back(Piece { line: first_line, column: 1, text: Err(words), read_bytes: self.read_bytes });
             return Ok(());
         }
-        let mut cut = Cut { text: &text, at: 0, line: first_line };
-        while let Some((line, piece)) = cut.next_object() {
-            self.ready.push_back(Piece { line, text: piece, read_bytes: self.read_bytes });
+        let mut cut = Cut { text: &text, at: 0, line: first_line, line_start: 0 };
+        while let Some((line, column, text)) = cut.next_object() {
+            self.ready.push_back(Piece { line, column, text, read_bytes: self.read_bytes });
         }
         Ok(())
     }
@@ -151,25 +157,27 @@ struct Cut<'text> {
     text: &'text str,
     at: usize,
     line: usize,
+    /// Where the line begins.
+    line_start: usize,
 }
 
 impl Cut<'_> {
-    fn next_object(&mut self) -> Option<(usize, Result<String, String>)> {
+    /// The next object with its line and column.
+    fn next_object(&mut self) -> Option<(usize, usize, Result<String, String>)> {
         let bytes = self.text.as_bytes();
         while let Some(byte) = bytes.get(self.at) {
+            let (line, column) = (self.line, self.at - self.line_start + 1);
             match byte {
-                b'{' => return Some(self.object()),
-                b'\n' => self.line += 1,
+                b'{' => return Some((line, column, self.object())),
+                b'\n' => self.begin_line(self.at + 1),
                 // The array around the events, if there is one.
                 b' ' | b'\t' | b'\r' | b'[' | b']' | b',' => {}
                 _ => {
-                    let line = self.line;
-                    let found: String = self.text[self.at..].chars().take(20).collect();
+                    let rest = self.text[self.at..].lines().next().unwrap_or_default();
+                    let found: String = rest.chars().take(20).collect();
                     self.at = bytes.len();
-                    return Some((
-                        line,
-                        Err(format!("expected an event, {{...}}, but found {found:?}; nothing after it was read")),
-                    ));
+                    let words = format!("found {found}, expected an event: {{...}}; nothing after it was read");
+                    return Some((line, column, Err(words)));
                 }
             }
             self.at += 1;
@@ -177,12 +185,17 @@ impl Cut<'_> {
         None
     }
 
-    fn object(&mut self) -> (usize, Result<String, String>) {
-        let (start, start_line) = (self.at, self.line);
+    const fn begin_line(&mut self, start: usize) {
+        self.line += 1;
+        self.line_start = start;
+    }
+
+    fn object(&mut self) -> Result<String, String> {
+        let start = self.at;
         let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
         for (offset, byte) in self.text.as_bytes()[start..].iter().enumerate() {
             match byte {
-                b'\n' => self.line += 1,
+                b'\n' => self.begin_line(start + offset + 1),
                 _ if escaped => escaped = false,
                 b'\\' if in_string => escaped = true,
                 b'"' => in_string = !in_string,
@@ -191,14 +204,14 @@ impl Cut<'_> {
                     depth -= 1;
                     if depth == 0 {
                         self.at = start + offset + 1;
-                        return (start_line, Ok(self.text[start..self.at].to_owned()));
+                        return Ok(self.text[start..self.at].to_owned());
                     }
                 }
                 _ => {}
             }
         }
         self.at = self.text.len();
-        (start_line, Err("the event that begins here has no end: a closing brace or quote is missing".to_owned()))
+        Err("the event that begins here has no end: a closing brace or quote is missing".to_owned())
     }
 }
 
@@ -242,7 +255,12 @@ mod tests {
         assert_eq!(unfinished.len(), 1);
         assert!(unfinished[0].0 == 2 && unfinished[0].1.as_ref().unwrap_err().contains("has no end"), "{unfinished:?}");
         let other = cut("[{}, 7]", InputFormat::Json);
-        assert!(other[1].1.as_ref().unwrap_err().contains("but found \"7]\""), "{other:?}");
+        assert!(other[1].1.as_ref().unwrap_err().starts_with("found 7], expected an event: {...}"), "{other:?}");
+        let places = |text: &str| -> Vec<(usize, usize)> {
+            let pieces = Pieces::new(text.as_bytes(), InputFormat::Json).unwrap();
+            pieces.map(|piece| piece.map(|piece| (piece.line, piece.column)).unwrap()).collect()
+        };
+        assert_eq!(places("[{},\n  {\n}, {} ,\n 7]"), [(1, 2), (2, 3), (3, 4), (4, 2)]);
         let long = format!("{{\"a\":\"{}\"}}\n{{}}\n", "x".repeat(LINE_BYTES_MAX as usize));
         let pieces = cut(&long, InputFormat::Ndjson);
         assert!(pieces[0].1.as_ref().unwrap_err().contains("longer than"), "{:?}", pieces[0].1.is_ok());

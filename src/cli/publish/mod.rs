@@ -17,11 +17,12 @@ use tokio::sync::mpsc;
 use self::{
     input::{InputFormat, Pieces},
     prepare::{Preparation, Prepared},
-    report::Report,
+    report::{Fault, Report},
     session::{Pace, Session},
 };
 use super::{
     ExitCode, Failure,
+    json::JsonMalformed,
     settings::ClientFlags,
     terminal::{Terminal, note},
 };
@@ -94,7 +95,7 @@ pub struct Item {
     /// Its line.
     pub line: usize,
     /// The event, or why there is none.
-    pub event: Result<Prepared, String>,
+    pub event: Result<Prepared, Fault>,
     /// How much of the input was read by then.
     pub read_bytes: u64,
 }
@@ -170,14 +171,16 @@ fn read(
 ) -> io::Result<()> {
     for piece in Pieces::new(BufReader::new(source), format)? {
         let piece = piece?;
-        let event = piece.text.and_then(|text| {
-            preparation.prepare(&text).map_err(|error| match error.line {
-                0 => error.reason,
-                // An event may begin on one line and be wrong on another.
-                1 => format!("column {}: {}", error.column, error.reason),
-                line => format!("its line {line}, column {}: {}", error.column, error.reason),
-            })
-        });
+        let event = match piece.text {
+            Ok(text) => preparation.prepare(&text).map_err(|error| {
+                let JsonMalformed { line, column, reason } = error;
+                // An event may begin on one line and be wrong on another; its first line may begin in the middle of one.
+                let before = if line == 1 { piece.column - 1 } else { 0 };
+                let place = (line > 0).then_some((piece.line + line - 1, before + column));
+                Fault { place, reason }
+            }),
+            Err(reason) => Err(Fault { place: Some((piece.line, piece.column)), reason }),
+        };
         let item = Item { line: piece.line, event, read_bytes: piece.read_bytes };
         if sender.blocking_send(item).is_err() {
             break;
@@ -206,7 +209,7 @@ async fn check(mut input: mpsc::Receiver<Item>, publisher: &SpiffeId, report: &m
 }
 
 /// Whether the node would find fault with the event by itself, by the same rules and without an operator's code lists.
-fn keeps_the_rules(prepared: Prepared, publisher: &SpiffeId) -> Result<(), String> {
+fn keeps_the_rules(prepared: Prepared, publisher: &SpiffeId) -> Result<(), Fault> {
     let signed = SignedEvent { event: prepared.bytes, signature: None };
     let context = ValidationContext { now_ns: SystemClock.now_ns(), lists: &CodeLists::default() };
     let parsed = parse_event(&signed, "event", &context).map_err(|violations| {
@@ -214,10 +217,11 @@ fn keeps_the_rules(prepared: Prepared, publisher: &SpiffeId) -> Result<(), Strin
             let field = violation.field.strip_prefix("event.").unwrap_or(&violation.field);
             format!("\n  {field}: {}", violation.description)
         });
-        format!("breaks the rules:{}", lines.collect::<String>())
+        Fault::of_event(format!("breaks the rules:{}", lines.collect::<String>()))
     })?;
     if parsed.publisher != *publisher {
-        return Err(format!("publisher: {} is not who our certificate says we are, {publisher}", parsed.publisher));
+        let words = format!("publisher: {} is not who our certificate says we are, {publisher}", parsed.publisher);
+        return Err(Fault::of_event(words));
     }
     Ok(())
 }

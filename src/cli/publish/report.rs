@@ -33,6 +33,23 @@ pub struct Counts {
     pub fresh_ids: u64,
 }
 
+/// Why a piece of the input is no event that can be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Line and column of the fault in the input, from 1, where they are known.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+impl Fault {
+    /// A fault of an event as a whole.
+    #[must_use]
+    pub fn of_event(reason: String) -> Self {
+        Self { place: None, reason }
+    }
+}
+
 /// Writes results and progress.
 #[derive(Debug)]
 pub struct Report {
@@ -61,15 +78,26 @@ impl Report {
     ///
     /// # Errors
     /// Standard output is closed or full.
-    pub fn refused_here(&mut self, line: usize, reason: &str) -> io::Result<()> {
+    pub fn refused_here(&mut self, line: usize, fault: &Fault) -> io::Result<()> {
         self.counts.refused += 1;
+        let Fault { place, reason } = fault;
         if self.terminal.for_people() {
             // A reason may have several lines; each is made safe for itself.
             let reason = reason.lines().map(printable).collect::<Vec<_>>().join("\n");
-            self.say(&format!("line {line}: {reason}"));
+            let place = match place {
+                None => format!("line {line}"),
+                Some((at, column)) if *at == line => format!("line {line}, column {column}"),
+                Some((at, column)) => format!("line {at}, column {column} (of the event that begins on line {line})"),
+            };
+            self.say(&format!("{place}: {reason}"));
             return Ok(());
         }
-        self.terminal.json(&json!({ "line": line, "error": { "message": reason } }))
+        let mut error = json!({ "message": reason });
+        if let Some((line, column)) = place {
+            error["line"] = json!(line);
+            error["column"] = json!(column);
+        }
+        self.terminal.json(&json!({ "line": line, "error": error }))
     }
 
     /// The node's answer for one event.
@@ -163,9 +191,14 @@ impl Report {
 
 /// Field paths of the node name the event's place in a request, which is none of the user's: she knows lines.
 fn without_event_index(text: &str) -> String {
-    let strip = |line: &str| match line.trim_start().strip_prefix("events[").and_then(|rest| rest.split_once("].")) {
-        Some((index, rest)) if index.bytes().all(|byte| byte.is_ascii_digit()) => format!("  {rest}"),
-        _ => line.to_owned(),
+    let strip = |line: &str| {
+        let said = line.trim_start();
+        match said.strip_prefix("events[").and_then(|rest| rest.split_once("].")) {
+            Some((index, rest)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+                format!("{}{rest}", &line[..line.len() - said.len()])
+            }
+            _ => line.to_owned(),
+        }
     };
     text.lines().map(strip).collect::<Vec<_>>().join("\n")
 }
@@ -190,6 +223,7 @@ mod tests {
             without_event_index(text),
             "1 of 3 events is invalid (INVALID_ARGUMENT)\n  subjects[0].value: bad\n  events[x].y: kept"
         );
+        assert_eq!(without_event_index("events[2].audience: bad"), "audience: bad");
     }
 
     #[test]

@@ -112,9 +112,14 @@ fn a_dry_run_finds_what_the_node_would_find() {
     let mut wrong = sound.clone();
     wrong.subjects[0].value = "MSKU9070320".to_owned();
     wrong.audience = None;
-    let reason = keeps_the_rules(prepared(&wrong), &publisher).unwrap_err();
+    let reason = keeps_the_rules(prepared(&wrong), &publisher).unwrap_err().reason;
     assert!(reason.starts_with("breaks the rules:\n  "), "{reason}");
     assert!(reason.contains("\n  subjects[0].value: ") && reason.contains("\n  audience"), "{reason}");
     let other = SpiffeId::parse(crate::testing::events::CUSTOMS).unwrap();
-    assert!(keeps_the_rules(prepared(&sound), &other).unwrap_err().contains("is not who our certificate says we are"));
+    assert!(
+        keeps_the_rules(prepared(&sound), &other)
+            .unwrap_err()
+            .reason
+            .contains("is not who our certificate says we are")
+    );
 }

@@ -147,7 +147,7 @@ struct Writer {
 
 impl Writer {
     fn number(&mut self, mut value: usize) {
-        // The door admits events of 64 KiB and the log headers of 96 KiB, so nothing in a header can be counted higher.
+        // Events and headers take 64 KiB at the most, so nothing in a header can be counted higher.
         debug_assert!(value <= NUMBER_MAX, "a header cannot hold {value} of anything");
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);

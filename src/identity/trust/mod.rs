@@ -236,8 +236,12 @@ fn load_own(
     let at_certificate = |why: String| pem::fault(certificate_file, why);
     let facts = CertificateFacts::read(&chain[0]).map_err(at_certificate)?;
     let id = facts.spiffe_id().map_err(|why| at_certificate(format!("cannot name the node: {why}")))?;
-    let certified = CertifiedKey::from_der(chain.clone(), key, provider)
-        .map_err(|why| pem::fault(key_file, format!("does not go with {}: {why}", certificate_file.display())))?;
+    let certified = CertifiedKey::from_der(chain.clone(), key, provider).map_err(|why| match why {
+        rustls::Error::InconsistentKeys(_) => {
+            pem::fault(key_file, format!("does not go with the certificate {}", certificate_file.display()))
+        }
+        other => pem::fault(key_file, format!("cannot be used: {other}")),
+    })?;
     Ok((id, facts, (chain, Arc::new(SingleCertAndKey::from(certified)))))
 }
 

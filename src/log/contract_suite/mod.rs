@@ -48,6 +48,8 @@ on_every_log! {
     reading::the_chain_stands_for_every_record,
     revisions::a_revision_takes_over_its_chains_terms_and_audience,
     revisions::only_the_head_of_a_known_chain_is_revised,
+    revisions::a_chain_may_be_long_and_is_followed_only_so_far,
+    revisions::terms_that_grow_beyond_a_header_are_refused,
     revisions::an_original_and_its_revisions_share_a_batch,
     revisions::a_refused_original_takes_its_revision_along,
     revisions::a_peers_revision_may_come_before_its_original,

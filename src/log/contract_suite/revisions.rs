@@ -1,14 +1,17 @@
 //! Corrections and retractions: which are taken, what they take over, and what another node's may do that our own publishers' may not.
 
 use super::{
-    fixtures::{event, event_of, from_peer, header, header_of, id, locode, places, publisher, revision},
+    fixtures::{event, event_of, from_peer, header, header_of, id, locode, places, publisher, revision, stored},
     subject::Subject,
 };
 use crate::{
-    domain::{RoutingHeader, Sequence, header::AudienceTerm},
+    domain::{
+        RoutingHeader, Sequence,
+        header::{AudienceTerm, HEADER_BYTES_MAX, RevisionTerm},
+    },
     log::{
         AppendMode::{AllOrNothing, Each},
-        Refusal, Verdict,
+        REVISIONS_FOLLOWED_MAX, Refusal, Verdict,
     },
 };
 
@@ -44,6 +47,42 @@ pub async fn only_the_head_of_a_known_chain_is_revised(mut subject: Subject) {
     assert_eq!(places(&subject.append(Each, vec![revision(2, 1, false)]).await), [Some((2, true))]);
     assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(2)]));
     assert_eq!(subject.log().revisions_of(publisher(), id(4)).await, Ok(vec![]));
+}
+
+pub async fn a_chain_may_be_long_and_is_followed_only_so_far(mut subject: Subject) {
+    // The original, then one revision of each revision.
+    let length = 3 * REVISIONS_FOLLOWED_MAX as u16;
+    subject.append(Each, vec![event(1)]).await;
+    for number in 2..=length {
+        assert_eq!(places(&subject.append(Each, vec![revision(number, number - 1, false)]).await).len(), 1);
+        if number == length / 2 {
+            subject.restart().await;
+        }
+    }
+    let late = |of| subject.append(Each, vec![revision(1_000, of, false)]);
+    let nearest = length - REVISIONS_FOLLOWED_MAX as u16;
+    assert_eq!(late(nearest).await, [Verdict::Refused(Refusal::RevisionConflict { head: id(length) })]);
+    let later = id(nearest - 1 + REVISIONS_FOLLOWED_MAX as u16);
+    assert_eq!(late(nearest - 1).await, [Verdict::Refused(Refusal::RevisedOften { later })]);
+    assert_eq!(stored(&late(length).await[0]).map(|at| at.duplicate), Some(false), "its head is revised as ever");
+}
+
+pub async fn terms_that_grow_beyond_a_header_are_refused(subject: Subject) {
+    let with_times = |header: RoutingHeader, times: std::ops::Range<i64>| {
+        let header = RoutingHeader { event_times_ns: times.collect(), ..header };
+        event_of(&header, "content")
+    };
+    let revises = Some(RevisionTerm { retract: false, event_id: id(1) });
+    let of_first = || RoutingHeader { revises, ..header(2) };
+    subject.append(Each, vec![with_times(header(1), 0..5_000)]).await;
+    let verdicts = subject.append(Each, vec![with_times(of_first(), 5_000..10_000)]).await;
+    let [Verdict::Refused(Refusal::RevisionTooLarge { bytes, bytes_max })] = verdicts[..] else {
+        panic!("{verdicts:?}")
+    };
+    assert!(bytes_max == HEADER_BYTES_MAX && bytes_max < bytes, "{bytes} {bytes_max}");
+    // What the chain has said already costs nothing again.
+    let verdicts = subject.append(Each, vec![with_times(of_first(), 0..5_000)]).await;
+    assert_eq!(places(&verdicts), [Some((2, false))]);
 }
 
 pub async fn an_original_and_its_revisions_share_a_batch(subject: Subject) {

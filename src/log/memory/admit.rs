@@ -4,10 +4,12 @@ use bytes::Bytes;
 
 use super::{ContentEqual, Revising, State, stores_nothing};
 use crate::{
-    domain::{EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId},
+    domain::{EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId, header::HEADER_BYTES_MAX},
     log::{
         chain_after,
-        contract::{AppendBatch, AppendError, Appended, CHAIN_START, NewEvent, Record, Refusal, Verdict},
+        contract::{
+            AppendBatch, AppendError, Appended, CHAIN_START, NewEvent, REVISIONS_FOLLOWED_MAX, Record, Refusal, Verdict,
+        },
     },
 };
 
@@ -70,7 +72,12 @@ impl Draft<'_> {
             let resolved = match self.predecessor(&event.publisher, revises.event_id) {
                 Ok(predecessor) => {
                     let own = owned(&event.header)?;
-                    header = Bytes::from(own.revising(&owned(&predecessor)?).encode());
+                    let union = own.revising(&owned(&predecessor)?).encode();
+                    let (bytes, bytes_max) = (union.len(), HEADER_BYTES_MAX);
+                    if bytes > bytes_max {
+                        return Ok(Verdict::Refused(Refusal::RevisionTooLarge { bytes, bytes_max }));
+                    }
+                    header = union.into();
                     true
                 }
                 // What another node has accepted is a fact: it is kept and flagged.
@@ -95,7 +102,12 @@ impl Draft<'_> {
         let mut head = event_id;
         let mut retracted =
             HeaderRef::parse(&revised.header).is_ok_and(|header| header.revises().is_some_and(|term| term.retract));
+        let mut followed = 0;
         while let Some(next) = self.revision(publisher, head) {
+            if followed == REVISIONS_FOLLOWED_MAX {
+                return Err(Refusal::RevisedOften { later: head });
+            }
+            followed += 1;
             head = next.event_id;
             retracted = next.retracts;
         }

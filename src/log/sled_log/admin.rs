@@ -16,6 +16,7 @@ use super::{
     block::OpenBlock,
     handle::{SledLog, log_error},
     index::SearchIndex,
+    repair,
     shared::Shared,
 };
 use crate::{
@@ -133,7 +134,11 @@ impl LogAdmin for SledAdmin {
             return Ok(());
         }
         for family in [Arc::clone(&self.identities), self.search.family()] {
-            problems.extend(family.verify().map_err(log_error)?);
+            let found = family.verify().map_err(log_error)?;
+            if let Some(first) = found.first() {
+                repair::mark(&self.data_dir, first);
+            }
+            problems.extend(found.into_iter().map(|what| format!("{what}; the next start builds the index anew")));
         }
         problems.extend(super::promised::verify(&self.shared).map_err(log_error)?);
         listener(VerifyProgress { verified: head, head, done: true, problems });

@@ -13,18 +13,17 @@ use super::{
 use crate::{
     domain::{
         EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId,
-        header::{identity_term, revises_term},
+        header::{HEADER_BYTES_MAX, identity_term, revises_term},
         term::{TermHash, TermMap},
     },
-    log::contract::{AppendBatch, AppendError, AppendMode, Appended, NewEvent, Record, Refusal, Verdict},
+    log::contract::{
+        AppendBatch, AppendError, AppendMode, Appended, NewEvent, REVISIONS_FOLLOWED_MAX, Record, Refusal, Verdict,
+    },
     storage::{StorageError, runs::RunFamily},
 };
 
 /// How two encoded `SignedEvent`s are compared where their bytes differ.
 pub type ContentEqual = fn(&[u8], &[u8]) -> bool;
-
-/// A routing header with the union of its predecessors' terms takes at most so many bytes.
-pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// What a commit may take once revisions have grown by their predecessors' terms: the queue can only count what publishers sent.
 #[derive(Debug, Clone, Copy)]
@@ -173,8 +172,13 @@ impl<'a> Admission<'a> {
         };
         let mut retracted = retracts(&revised)?;
         let mut head = event_id;
+        let mut followed = 0;
         // A chain cannot run in a circle: a revision is only ever resolved to an event that was stored before it.
         while let Some(next) = self.revision(publisher, head)? {
+            if followed == REVISIONS_FOLLOWED_MAX {
+                return Ok(Err(Refusal::RevisedOften { later: head }));
+            }
+            followed += 1;
             retracted = retracts(&next)?;
             head = header_of(&next.header)?.event_id();
         }

@@ -10,6 +10,7 @@ use crate::{
     storage::{
         StorageError,
         bytes::{Malformed, Reader},
+        durable::SyncReason,
         keys,
         store::{Store, Writer},
     },
@@ -55,8 +56,12 @@ impl Directory {
         let mut next = first_retained;
         let mut page = 0;
         while next <= stored_through {
-            let bytes =
-                store.get(&keys::directory_page(page))?.ok_or_else(|| lost(page, next, stored_through, "missing"))?;
+            let bytes = match store.get(&keys::directory_page(page)) {
+                Err(error) if error.is_damage() => {
+                    return Err(lost(page, next, stored_through, &format!("unreadable ({})", error.with_cause())));
+                }
+                read => read?.ok_or_else(|| lost(page, next, stored_through, "missing"))?,
+            };
             let rows = decode(&bytes).map_err(|_| lost(page, next, stored_through, "altered"))?;
             for (first, count, last_accepted_ns) in rows {
                 let row = Row { number: directory.rows.len() as u32, first, count, last_accepted_ns };
@@ -74,7 +79,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Writes the pages from the row `page_start`, a page's first, onwards.
+    /// Writes the pages from the row `page_start`, a page's first, onwards, in slices; whoever calls syncs the last.
     ///
     /// # Errors
     /// sled refused: the process must end.
@@ -82,6 +87,9 @@ impl Directory {
         assert!(page_start.is_multiple_of(PAGE_ROWS), "a page begins at its first row");
         for (index, page) in rows.chunks(PAGE_ROWS).enumerate() {
             writer.put(&keys::directory_page((page_start / PAGE_ROWS + index) as u32), &encode(page))?;
+            if writer.slice_is_full() {
+                writer.sync(SyncReason::Blocks)?;
+            }
         }
         Ok(())
     }

@@ -15,7 +15,9 @@ use crate::{
     domain::{Sequence, term::TermHash},
     log::contract::{LogError, TermIndex},
     storage::{
-        StorageError, keys,
+        StorageError,
+        fatal::FatalHook,
+        keys,
         runs::RunFamily,
         store::{Store, Writer},
     },
@@ -27,15 +29,34 @@ const FAMILIES: [u32; 2] = [2, 3];
 /// A family and its number.
 type Numbered = (u32, Arc<RunFamily>);
 
+/// What opening a family takes.
+#[derive(Debug, Clone)]
+pub(super) struct Opening {
+    pub(super) store: Store,
+    pub(super) memory_entries_max: usize,
+    pub(super) damaged: FatalHook,
+}
+
 /// The index.
 #[derive(Debug)]
 pub struct SearchIndex {
     shared: Arc<Shared>,
-    store: Store,
+    opening: Opening,
     commands: SyncSender<Command>,
-    memory_entries_max: usize,
     current: Arc<RwLock<Numbered>>,
     next: Arc<Mutex<Option<Numbered>>>,
+}
+
+impl Opening {
+    /// A family that is about to be emptied. Where its remains cannot even be named, only a start can be rid of them.
+    fn open(&self, number: u32) -> Result<Arc<RunFamily>, StorageError> {
+        let opened = RunFamily::open(&self.store, number, self.memory_entries_max, self.damaged.clone());
+        opened.inspect_err(|error| {
+            if error.is_damage() {
+                self.damaged.fail(&error.with_cause());
+            }
+        })
+    }
 }
 
 /// Which family answered when the log was last open.
@@ -48,13 +69,12 @@ pub(super) fn family_in_use(store: &Store) -> Result<u32, StorageError> {
 impl SearchIndex {
     pub(super) fn new(
         shared: Arc<Shared>,
-        store: Store,
+        opening: Opening,
         commands: SyncSender<Command>,
         (number, family): Numbered,
-        memory_entries_max: usize,
     ) -> Self {
         let current = Arc::new(RwLock::new((number, family)));
-        Self { shared, store, commands, memory_entries_max, current, next: Arc::default() }
+        Self { shared, opening, commands, current, next: Arc::default() }
     }
 
     /// The family that answers.
@@ -64,7 +84,7 @@ impl SearchIndex {
 
     fn beside(&self, number: u32, family: Arc<RunFamily>) -> Self {
         let (shared, commands) = (Arc::clone(&self.shared), self.commands.clone());
-        Self::new(shared, self.store.clone(), commands, (number, family), self.memory_entries_max)
+        Self::new(shared, self.opening.clone(), commands, (number, family))
     }
 }
 
@@ -119,7 +139,7 @@ impl TermIndex for SearchIndex {
     fn open_next(&self) -> BoxFuture<'static, Result<Arc<dyn TermIndex>, LogError>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner).0;
         let number = if current == FAMILIES[0] { FAMILIES[1] } else { FAMILIES[0] };
-        let opened = RunFamily::open(&self.store, number, self.memory_entries_max).map_err(log_error);
+        let opened = self.opening.open(number).map_err(log_error);
         let (shared, commands, next) = (Arc::clone(&self.shared), self.commands.clone(), Arc::clone(&self.next));
         let beside = opened.map(|family| (self.beside(number, Arc::clone(&family)), family));
         async move {

@@ -7,7 +7,7 @@
 //!                    [owner of sled] full blocks ▸ sled ▸ fdatasync ▸ read back ▸ watermark ▸ forget the tail
 //! ```
 //! In reading order: [`codec`], [`block`], [`directory`] (formats), [`shared`] (what readers see), [`admission`], [`committer`],
-//! [`packer`] (the two threads), [`recover`] (a start), [`handle`], [`promised`] and [`index`] (the contracts), [`admin`] and [`backup`].
+//! [`packer`] (the two threads), [`recover`] and [`repair`] (a start), [`handle`], [`promised`] and [`index`] (the contracts), [`admin`] and [`backup`].
 
 use std::{
     io::ErrorKind,
@@ -28,6 +28,7 @@ mod meant;
 pub mod packer;
 pub mod promised;
 pub mod recover;
+mod repair;
 pub mod shared;
 #[cfg(test)]
 mod tests;
@@ -79,6 +80,8 @@ pub struct LogOptions {
     pub page_cache_bytes: u64,
     /// An index writes a run once it has so many entries in memory.
     pub index_memory_entries_max: usize,
+    /// So many of an index's newest parts are read at each start. Older ones are checked when they are used.
+    pub index_parts_checked: u64,
     /// What happens when a disk fails.
     pub fatal: FatalHook,
 }
@@ -97,6 +100,7 @@ impl LogOptions {
             block_cache_bytes_max: 32 * MIB,
             page_cache_bytes: PAGE_CACHE_BYTES,
             index_memory_entries_max: MEMTABLE_ENTRIES_MAX,
+            index_parts_checked: repair::PARTS_CHECKED,
             fatal: FatalHook::abort(),
         }
     }

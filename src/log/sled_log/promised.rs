@@ -136,7 +136,13 @@ pub(super) fn in_sled(value: &[u8]) -> Vec<u8> {
 pub(super) fn read_sled(store: &crate::storage::store::Store) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
     let mut entries = Vec::new();
     for entry in store.scan(keys::STATE_PREFIX) {
-        let (key, stored) = entry?;
+        let (key, stored) = entry.map_err(|error| match error {
+            error if error.is_damage() => StorageError::Damaged(format!(
+                "subscriptions and their acknowledged positions cannot be read ({}); restore this node from a backup",
+                error.with_cause()
+            )),
+            other => other,
+        })?;
         let value =
             stored.split_first_chunk::<4>().filter(|(crc, value)| crc32fast::hash(value).to_le_bytes() == **crc);
         let Some((_, value)) = value else {

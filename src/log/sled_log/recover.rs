@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     fs,
+    path::Path,
     sync::{Arc, PoisonError, atomic::AtomicUsize, mpsc},
 };
 
@@ -21,7 +22,7 @@ use super::{
     index::{self, SearchIndex},
     meant::header_of,
     packer::Packer,
-    promised,
+    promised, repair,
     shared::{Shared, Tail},
 };
 use crate::{
@@ -57,7 +58,7 @@ const BLOCKS_CHECKED: usize = 512;
 /// The identity index is completed from the log in stretches of about so many bytes.
 const REBUILD_READ_BYTES: usize = 1024 * 1024;
 /// The identity index.
-const IDENTITY_FAMILY: u32 = 1;
+pub(super) const IDENTITY_FAMILY: u32 = 1;
 /// The commit thread gives the other thread so much of the journal's half to hold a frame.
 const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -69,31 +70,8 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let data_dir = &options.data_dir;
     fs::create_dir_all(data_dir).map_err(StorageError::io(format!("cannot create {}", data_dir.display())))?;
     let lock = DirectoryLock::take(data_dir)?;
-    if WatermarkFile::open(data_dir)?.is_none() {
-        // A creation writes the watermark before sled's first file: where sled has one, events may stand that nothing vouches for.
-        if data_dir.join(store::DIRECTORY_NAME).exists() {
-            return Err(StorageError::Damaged(format!(
-                "{} holds events and no watermark says which; the watermark was removed or a restore did not finish: restore this node \
-                 from a backup into an empty directory",
-                data_dir.display()
-            ))
-            .into());
-        }
-        create(options, &*clock)?;
-    }
-    let epochs = Epochs::read(data_dir)?.ok_or_else(|| {
-        StorageError::Damaged(format!("{} has a watermark and no file of epochs", data_dir.display()))
-    })?;
-    if epochs.node != options.node {
-        let (found, expected) = (epochs.node, options.node.clone());
-        return Err(OpenError::OtherNode { data_dir: data_dir.clone(), found, expected });
-    }
-    let Some((mut watermark_file, mut watermark)) = WatermarkFile::open(data_dir)? else {
-        return Err(StorageError::Damaged(format!("the watermark of {} has vanished", data_dir.display())).into());
-    };
-    let (store, mut writer) = Store::open(data_dir, options.page_cache_bytes)?;
-    let directory = Directory::load(&store, watermark.first_retained, watermark.stored_through)?;
-    check_last_blocks(&store, &directory, &watermark)?;
+    let (epochs, mut watermark_file, mut watermark) = read_promises(options, &*clock)?;
+    let (store, mut writer, directory) = repair::open_sound(options, &watermark)?;
     let replayed = journal::replay(data_dir, watermark.epoch, watermark.clean)?;
     let (tail, chain, accepted_time_ns) = read_tail(&replayed, &watermark)?;
     tell(&replayed, options.journal_half_bytes);
@@ -116,9 +94,12 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         state,
     ));
     let memory_entries_max = options.index_memory_entries_max;
-    let identities = open_identities(&shared, &store, &mut writer, memory_entries_max)?;
+    let (fatal, failure) = noted(options.fatal.clone());
+    let damaged = repair::marking(data_dir, fatal.clone());
+    let identities = RunFamily::open(&store, IDENTITY_FAMILY, memory_entries_max, damaged.clone())?;
+    complete_identities(&shared, &identities, &mut writer)?;
     let search_family = index::family_in_use(&store)?;
-    let search = RunFamily::open(&store, search_family, memory_entries_max)?;
+    let search = RunFamily::open(&store, search_family, memory_entries_max, damaged.clone())?;
 
     let (queue, waiting) = mpsc::sync_channel(QUEUE_BATCHES_MAX);
     let (commands, asked) = mpsc::sync_channel(COMMANDS_MAX);
@@ -150,14 +131,18 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         families: vec![Arc::clone(&identities), Arc::clone(&search)],
         commands: asked,
     };
-    let (fatal, failure) = noted(options.fatal.clone());
     let io = || StorageError::io("cannot start a storage thread");
-    let commit_thread = fatal::spawn("log-commit", fatal.clone(), move || committer.run()).map_err(io())?;
-    let sled_thread = fatal::spawn("log-sled", fatal, move || packer.run()).map_err(io())?;
+    let marked =
+        |run: Result<(), StorageError>, data_dir: &Path| run.inspect_err(|error| repair::mark_damage(data_dir, error));
+    let [of_commits, of_sled] = [data_dir.clone(), data_dir.clone()];
+    let commit_thread =
+        fatal::spawn("log-commit", fatal.clone(), move || marked(committer.run(), &of_commits)).map_err(io())?;
+    let sled_thread = fatal::spawn("log-sled", fatal, move || marked(packer.run(), &of_sled)).map_err(io())?;
     let limits = QueueLimits { batch_bytes_max: commit_bytes_max, queue_bytes_max: options.queue_bytes_max };
     let log = Arc::new(SledLog::new(Arc::clone(&shared), queue, queued_bytes, limits, Arc::clone(&identities)));
     let search = (search_family, search);
-    let search_index = Arc::new(SearchIndex::new(Arc::clone(&shared), store, commands, search, memory_entries_max));
+    let opening = index::Opening { store, memory_entries_max, damaged };
+    let search_index = Arc::new(SearchIndex::new(Arc::clone(&shared), opening, commands, search));
     let admin = Arc::new(SledAdmin::new(
         options,
         shared,
@@ -169,6 +154,38 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     ));
     let state = Arc::clone(&log) as Arc<dyn StateStore>;
     Ok(OpenedLog { log: log as Arc<dyn EventLog>, search_index: search_index as Arc<dyn TermIndex>, state, admin })
+}
+
+/// Reads the small files that say whose log it is and what it must hold; where there is none yet, an empty log is created.
+fn read_promises(options: &LogOptions, clock: &dyn Clock) -> Result<(Epochs, WatermarkFile, Watermark), OpenError> {
+    let data_dir = &options.data_dir;
+    if WatermarkFile::open(data_dir)?.is_none() {
+        // A creation writes the watermark before sled's first file: where sled has one, events may stand that nothing vouches for.
+        if data_dir.join(store::DIRECTORY_NAME).exists() {
+            return Err(StorageError::Damaged(format!(
+                "{} holds events and no watermark says which; the watermark was removed or a restore did not finish: restore this node \
+                 from a backup into an empty directory",
+                data_dir.display()
+            ))
+            .into());
+        }
+        create(options, clock)?;
+    }
+    let epochs = Epochs::read(data_dir)?.ok_or_else(|| {
+        StorageError::Damaged(format!(
+            "{} has lost its file of epochs ({}): restore this node from a backup into an empty directory",
+            data_dir.display(),
+            crate::storage::epochs::FILE_NAME
+        ))
+    })?;
+    if epochs.node != options.node {
+        let (found, expected) = (epochs.node, options.node.clone());
+        return Err(OpenError::OtherNode { data_dir: data_dir.clone(), found, expected });
+    }
+    let Some((watermark_file, watermark)) = WatermarkFile::open(data_dir)? else {
+        return Err(StorageError::Damaged(format!("the watermark of {} has vanished", data_dir.display())).into());
+    };
+    Ok((epochs, watermark_file, watermark))
 }
 
 /// Says what an operator may wonder about.
@@ -247,7 +264,11 @@ pub(super) fn check_last_blocks(
     let rows = directory.rows();
     let mut chain = None;
     for row in &rows[rows.len().saturating_sub(BLOCKS_CHECKED)..] {
-        let bytes = store.get(&keys::block(row.number))?.ok_or_else(|| missing(row.first, row.last(), watermark))?;
+        let lost = |how: &str| missing((row.first, row.last()), how, watermark);
+        let bytes = match store.get(&keys::block(row.number)) {
+            Err(error) if error.is_damage() => return Err(lost(&format!("cannot be read: {}", error.with_cause()))),
+            read => read?.ok_or_else(|| lost("are missing from sled"))?,
+        };
         let facts = OpenBlock::check(&bytes, row.first)?.facts;
         if facts.last() != row.last() || chain.is_some_and(|chain| chain != facts.chain_before) {
             return Err(StorageError::Damaged(format!(
@@ -266,10 +287,10 @@ pub(super) fn check_last_blocks(
     Ok(())
 }
 
-fn missing(first: Sequence, last: Sequence, watermark: &Watermark) -> StorageError {
+fn missing((first, last): (Sequence, Sequence), how: &str, watermark: &Watermark) -> StorageError {
     StorageError::Damaged(format!(
-        "events from sequence {first} through {last} are missing from sled, though everything through {} was stored durably; restore \
-         this node from a backup",
+        "events from sequence {first} through {last} {how}, though everything through {} was stored durably; restore this node from a \
+         backup",
         watermark.stored_through
     ))
 }
@@ -277,11 +298,18 @@ fn missing(first: Sequence, last: Sequence, watermark: &Watermark) -> StorageErr
 /// The records that the journal holds beyond the watermark, with the chain hash and accepted time at their end.
 fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(VecDeque<Record>, [u8; 32], i64), StorageError> {
     let stored = watermark.stored_through;
-    if replayed.base > stored || replayed.through < stored {
+    if replayed.base > stored {
         return Err(StorageError::Damaged(format!(
-            "the journal holds sequences {} through {}, and sled those through {stored}: events between them are missing; restore this \
-             node from a backup",
-            replayed.base.next(),
+            "events from sequence {} through {} were acknowledged, and neither sled nor the journal holds them; restore this node from a \
+             backup",
+            stored.next(),
+            replayed.base
+        )));
+    }
+    if replayed.through < stored {
+        return Err(StorageError::Damaged(format!(
+            "the journal has lost its end: it holds no event after sequence {}, and sled holds those through {stored}; what was \
+             acknowledged after them may be missing: restore this node from a backup",
             replayed.through
         )));
     }
@@ -316,14 +344,8 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(VecDeque<Rec
     Ok((tail, chain, accepted_time_ns))
 }
 
-/// Opens the identity index and adds what the log holds beyond it.
-fn open_identities(
-    shared: &Shared,
-    store: &Store,
-    writer: &mut Writer,
-    memory_entries_max: usize,
-) -> Result<Arc<RunFamily>, StorageError> {
-    let identities = RunFamily::open(store, IDENTITY_FAMILY, memory_entries_max)?;
+/// Adds to the identity index what the log holds beyond it.
+fn complete_identities(shared: &Shared, identities: &RunFamily, writer: &mut Writer) -> Result<(), StorageError> {
     let mut after = identities.complete_through();
     if after > shared.last() {
         return Err(StorageError::Damaged(format!(
@@ -345,7 +367,7 @@ fn open_identities(
         after = chunk.through;
         while identities.is_backlogged() && identities.maintain(writer)? {}
     }
-    Ok(identities)
+    Ok(())
 }
 
 fn epoch_facts(row: &EpochRow) -> EpochFacts {

@@ -268,13 +268,17 @@ impl Shared {
     /// # Errors
     /// Stored data is damaged or cannot be read.
     pub fn stored_block(&self, row: Row) -> Result<crate::storage::value::StoredValue, StorageError> {
-        self.store.get(&keys::block(row.number))?.ok_or_else(|| {
+        let lost = |how: &str| {
             StorageError::Damaged(format!(
-                "the block of events from sequence {} through {} is missing",
+                "the block of events from sequence {} through {} {how}; restore this node from a backup",
                 row.first,
                 row.last()
             ))
-        })
+        };
+        match self.store.get(&keys::block(row.number)) {
+            Err(error) if error.is_damage() => Err(lost(&format!("cannot be read ({})", error.with_cause()))),
+            read => read?.ok_or_else(|| lost("is missing")),
+        }
     }
 
     fn may_match(&self, row: Row, plan: &TermPlan) -> Result<bool, StorageError> {

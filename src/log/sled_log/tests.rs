@@ -19,6 +19,7 @@ mod chain;
 mod damage;
 mod guards;
 mod promises;
+mod repair;
 mod settings;
 
 struct Case {

@@ -114,8 +114,11 @@ pub fn replay(data_dir: &Path, epoch: Epoch, clean: Option<JournalEnd>) -> Resul
     if let Some(end) = clean {
         let newest_generation = halves[active].generation();
         if (newest_generation, offset, through) != (end.generation, end.offset, end.through) || torn_bytes > 0 {
-            let what =
-                format!("was left in order through sequence {}, and can be read only through {through}", end.through);
+            let what = if through == end.through {
+                format!("was left in order, and is altered after its last event, sequence {through}")
+            } else {
+                format!("was left in order through sequence {}, and now ends at {through}", end.through)
+            };
             return Err(damaged(FILE_NAMES[active], &what));
         }
     }

@@ -1,10 +1,12 @@
 //! Indexes as immutable sorted runs of (term, sequence) with a memory table before them. A run is written when the memory table is full,
 //! and runs are merged in levels, eight into one, off the commit path. What is found is a hint: hashes can collide, so whoever asks looks
-//! at the record. A read error is never "absent".
+//! at the record. A read error is never "absent": the process ends, and the next start examines the runs and builds anew from the first
+//! damaged one.
 //!
 //! Runs follow each other along the log: every place of an older run lies before every place of a newer one, and the memory table comes
 //! last, so that a look-up strings their answers together and never sorts.
 
+mod examine;
 mod manifest;
 mod memtable;
 mod part;
@@ -18,6 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+pub use examine::{Examined, examine};
 use manifest::{DeadRow, Manifest, RunRow};
 use memtable::Memtable;
 pub use part::Entry;
@@ -27,6 +30,7 @@ use work::{Job, Step};
 use super::{
     StorageError,
     durable::SyncReason,
+    fatal::FatalHook,
     keys,
     store::{Store, Writer},
 };
@@ -43,6 +47,8 @@ pub struct RunFamily {
     family: u32,
     store: Store,
     memtable_entries_max: usize,
+    /// Told where a look-up meets damage: the process must end, and the next start must examine the indexes.
+    damaged: FatalHook,
     state: RwLock<State>,
     job: Mutex<Option<Job>>,
 }
@@ -58,21 +64,18 @@ struct State {
 }
 
 impl RunFamily {
-    /// Opens an index. A damaged one opens empty: it is derived from the log, and is built anew from its beginning.
+    /// Opens an index that was examined ([`examine`]). Parts are checked when they are read; `damaged` is told where one is not sound.
     ///
     /// # Errors
-    /// sled cannot read.
-    pub fn open(store: &Store, family: u32, memtable_entries_max: usize) -> Result<Arc<Self>, StorageError> {
-        let state = match load(store, family) {
-            Ok(state) => state,
-            Err(StorageError::Damaged(what)) => {
-                tracing::warn!(index = family, what, "an index is damaged and is built anew from the log");
-                State::default()
-            }
-            Err(other) => return Err(other),
-        };
-        let (state, job) = (RwLock::new(state), Mutex::default());
-        Ok(Arc::new(Self { family, store: store.clone(), memtable_entries_max, state, job }))
+    /// The manifest or a run's description is missing or altered, or sled cannot read.
+    pub fn open(
+        store: &Store,
+        family: u32,
+        memtable_entries_max: usize,
+        damaged: FatalHook,
+    ) -> Result<Arc<Self>, StorageError> {
+        let (state, job) = (RwLock::new(load(store, family)?), Mutex::default());
+        Ok(Arc::new(Self { family, store: store.clone(), memtable_entries_max, damaged, state, job }))
     }
 
     /// The last place of the log that the index knows of, memory included.
@@ -124,6 +127,10 @@ impl RunFamily {
             match self.lookup_in(&runs, memory, term, (after, before), descending, limit) {
                 // A run that was merged away meanwhile has lost its parts by right: what took its place answers.
                 Err(StorageError::Damaged(_)) if !self.still_counts(&runs) => {}
+                Err(error) if error.is_damage() => {
+                    self.damaged.fail(&error.with_cause());
+                    return Err(error);
+                }
                 answer => return answer,
             }
         }
@@ -245,12 +252,29 @@ impl RunFamily {
                     Ok(_) => {}
                     // Merged away by right, its parts removed: what took its place is checked in its turn.
                     Err(StorageError::Damaged(_)) if !self.still_counts(std::slice::from_ref(&run)) => break,
-                    Err(StorageError::Damaged(what)) => problems.push(what),
+                    Err(error) if error.is_damage() => problems.push(error.with_cause()),
                     Err(other) => return Err(other),
                 }
             }
         }
         Ok(problems)
+    }
+
+    /// The numbers of the runs that count, oldest first.
+    #[cfg(test)]
+    pub(crate) fn run_numbers(&self) -> Vec<u64> {
+        self.read().runs.iter().map(|run| run.number).collect()
+    }
+
+    /// Every key that the runs that count have in sled.
+    #[cfg(test)]
+    pub(crate) fn stored_keys(&self) -> Vec<Vec<u8>> {
+        let parts = |run: &Run| (0..run.parts()).chain(run::META_PARTS..run::META_PARTS + run.meta_pieces);
+        let keys = |run: &Arc<Run>| {
+            let number = run.number;
+            parts(run).map(move |part| keys::run_part(self.family, number, part).to_vec())
+        };
+        self.read().runs.iter().flat_map(keys).collect()
     }
 
     fn next_job(&self) -> Option<Job> {
@@ -331,10 +355,15 @@ impl RunFamily {
     }
 }
 
+fn load_manifest(store: &Store, family: u32) -> Result<Manifest, StorageError> {
+    let altered = |_| StorageError::Damaged(format!("the manifest of index {family} is altered"));
+    store
+        .get(&keys::manifest(family))?
+        .map_or(Ok(Manifest::default()), |bytes| Manifest::decode(&bytes).map_err(altered))
+}
+
 fn load(store: &Store, family: u32) -> Result<State, StorageError> {
-    let Some(bytes) = store.get(&keys::manifest(family))? else { return Ok(State::default()) };
-    let manifest = Manifest::decode(&bytes)
-        .map_err(|_| StorageError::Damaged(format!("the manifest of index {family} is altered")))?;
+    let manifest = load_manifest(store, family)?;
     let open = |row: &RunRow| Run::open(store, family, row.number, row.level, row.meta_pieces).map(Arc::new);
     let runs = manifest.runs.iter().map(open).collect::<Result<_, _>>()?;
     let live = Memtable::after(manifest.through);

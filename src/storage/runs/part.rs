@@ -76,18 +76,35 @@ impl PartBuilder {
     }
 }
 
-/// Reads a part's entries.
+/// Checks a part as a whole, and answers its first entry and how many it has.
 ///
 /// # Errors
 /// It is altered.
-pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
+pub fn check(bytes: &[u8]) -> Result<(Entry, u32), Malformed> {
+    let (mut reader, entries) = open(bytes)?;
+    let term = TermHash(reader.u64()?);
+    reader.varint()?;
+    Ok(((term, Sequence(reader.varint()?)), entries))
+}
+
+fn open(bytes: &[u8]) -> Result<(Reader<'_>, u32), Malformed> {
     let mut reader = Reader::new(bytes);
     let version = reader.array::<4>()?;
     let crc = reader.u32()?;
     if version != [VERSION, 0, 0, 0] || crc != crc32fast::hash(bytes.get(8..).unwrap_or_default()) {
         return Err(reader.malformed());
     }
-    let entries = reader.u32()? as usize;
+    let entries = reader.u32()?;
+    Ok((reader, entries))
+}
+
+/// Reads a part's entries.
+///
+/// # Errors
+/// It is altered.
+pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let (mut reader, entries) = open(bytes)?;
+    let entries = entries as usize;
     let mut read = Vec::with_capacity(entries.min(PART_BYTES_TARGET * 2));
     while read.len() < entries {
         let term = TermHash(reader.u64()?);
@@ -116,11 +133,12 @@ mod tests {
             }
             let (first, count, bytes) = builder.finish().expect("something was added");
             proptest::prop_assert_eq!((first, count as usize), (entries[0], entries.len()));
+            proptest::prop_assert_eq!(check(&bytes), Ok((first, count)));
             proptest::prop_assert_eq!(read(&bytes), Ok(entries));
             for at in 0..bytes.len() {
                 let mut altered = bytes.clone();
                 altered[at] ^= 4;
-                proptest::prop_assert!(read(&altered).is_err(), "byte {}", at);
+                proptest::prop_assert!(read(&altered).is_err() && check(&altered).is_err(), "byte {}", at);
             }
         }
     }

@@ -13,9 +13,11 @@ use crate::{
         StorageError,
         bloom::Bloom,
         bytes::{Malformed, Reader},
+        durable::SyncReason,
         keys,
         slots::{SLOTS_AHEAD, Slots},
         store::{Store, Writer},
+        value::StoredValue,
     },
 };
 
@@ -171,10 +173,47 @@ impl Run {
     /// # Errors
     /// The part is missing or altered.
     pub fn part(&self, store: &Store, family: u32, index: u32) -> Result<Vec<Entry>, StorageError> {
-        let bytes = store
-            .get(&keys::run_part(family, self.number, index))?
-            .ok_or_else(|| damaged(family, self.number, "has lost a part"))?;
+        let bytes = self.stored_part(store, family, index)?;
         part::read(&bytes).map_err(|_| damaged(family, self.number, "has an altered part"))
+    }
+
+    /// Checks one part without reading all its entries, and answers how many they are.
+    ///
+    /// # Errors
+    /// The part is missing, altered, or not the one that stood there.
+    pub fn check_part(&self, store: &Store, family: u32, index: u32) -> Result<u32, StorageError> {
+        let bytes = self.stored_part(store, family, index)?;
+        match part::check(&bytes) {
+            Ok((first, entries)) if first == self.firsts[index as usize] => Ok(entries),
+            Ok(_) => Err(damaged(family, self.number, "has a part in another's place")),
+            Err(_) => Err(damaged(family, self.number, "has an altered part")),
+        }
+    }
+
+    /// Writes the run to another database, in slices; whoever calls syncs the last.
+    ///
+    /// # Errors
+    /// A part or a piece of the meta cannot be read, or sled refused.
+    pub fn copy(&self, from: &Store, family: u32, into: &mut Writer) -> Result<(), StorageError> {
+        let number = self.number;
+        for (first, count) in [(0, self.parts()), (META_PARTS, self.meta_pieces)] {
+            let mut slots = Slots::from(first);
+            for part in first..first + count {
+                let key = keys::run_part(family, number, part);
+                let value = from.get(&key)?.ok_or_else(|| damaged(family, number, "has lost a part"))?;
+                slots.reach(part, |part| keys::run_part_with_fillers(family, number, part), into)?;
+                into.put(&key, &value)?;
+                if into.slice_is_full() {
+                    into.sync(SyncReason::Runs)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stored_part(&self, store: &Store, family: u32, index: u32) -> Result<StoredValue, StorageError> {
+        let key = keys::run_part(family, self.number, index);
+        store.get(&key)?.ok_or_else(|| damaged(family, self.number, "has lost a part"))
     }
 
     /// The parts in which places of a term within `(after, before)` may stand.

@@ -1,5 +1,7 @@
 //! An index against a sorted list: whatever was written, merged, removed or reopened, it answers the same.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::storage::store::{PAGE_CACHE_BYTES, Store};
 
@@ -18,7 +20,7 @@ impl Case {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (store, writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
-        let index = RunFamily::open(&store, FAMILY, 64).unwrap();
+        let index = RunFamily::open(&store, FAMILY, 64, FatalHook::abort()).unwrap();
         Self { _directory: directory, store, writer, index, model: BTreeSet::default(), through: 0 }
     }
 
@@ -36,7 +38,7 @@ impl Case {
     fn reopen(&mut self) {
         self.index.freeze();
         self.maintain();
-        self.index = RunFamily::open(&self.store, FAMILY, 64).unwrap();
+        self.index = RunFamily::open(&self.store, FAMILY, 64, FatalHook::abort()).unwrap();
         assert_eq!(self.index.complete_through(), Sequence(self.through));
     }
 
@@ -83,6 +85,16 @@ fn an_index_answers_the_same_whatever_work_was_done() {
     assert_eq!(case.index.estimate(TermHash(99)), 0);
 }
 
+/// A hook that counts how often it was told.
+fn counting() -> (FatalHook, Arc<AtomicUsize>) {
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&told);
+    let count = move |_: &str| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    };
+    (FatalHook::call(count), told)
+}
+
 #[test]
 fn a_damaged_part_is_an_error_and_never_absence() {
     let mut case = Case::new();
@@ -90,19 +102,91 @@ fn a_damaged_part_is_an_error_and_never_absence() {
     case.reopen();
     let run = case.index.read().runs[0].number;
     case.writer.put(&keys::run_part(FAMILY, run, 0), b"altered").unwrap();
-    let refused = case.index.lookup(TermHash(1), Sequence::ZERO, Sequence(u64::MAX), false, 9).unwrap_err();
+    let (hook, told) = counting();
+    let index = RunFamily::open(&case.store, FAMILY, 64, hook).unwrap();
+    let refused = index.lookup(TermHash(1), Sequence::ZERO, Sequence(u64::MAX), false, 9).unwrap_err();
     assert!(refused.to_string().contains("altered part"), "{refused}");
-    assert_eq!(case.index.verify().unwrap().len(), 1);
+    assert_eq!(told.load(Ordering::Relaxed), 1, "whoever can end the process must be told");
+    assert_eq!(index.verify().unwrap().len(), 1);
 }
 
 #[test]
-fn a_damaged_manifest_opens_empty_to_be_built_anew() {
+fn what_is_examined_is_sound_up_to_the_first_damage() {
+    let mut case = Case::new();
+    // Nine runs: eight that were merged into one, and one beside it.
+    for _ in 0..9 {
+        (0..60).for_each(|_| case.add(&[1, 2, 3]));
+        case.reopen();
+    }
+    let runs = case.index.read().runs.clone();
+    assert_eq!(runs.len(), 2, "the test needs two runs");
+    let whole = examine(&case.store, FAMILY, u64::MAX).unwrap();
+    assert_eq!((whole.damage, whole.sound.len()), (None, 2));
+    let harms: [(&str, &[u8]); 2] = [("altered part", b"altered"), ("another's place", &foreign_part())];
+    for (words, harm) in harms {
+        for (run, sound) in [(&runs[1], 1), (&runs[0], 0)] {
+            let key = keys::run_part(FAMILY, run.number, 0);
+            let before = case.store.get(&key).unwrap().unwrap();
+            case.writer.put(&key, harm).unwrap();
+            let found = examine(&case.store, FAMILY, u64::MAX).unwrap();
+            assert!(found.damage.as_deref().is_some_and(|said| said.contains(words)), "{:?}", found.damage);
+            assert_eq!(found.sound.len(), sound, "{words}");
+            case.writer.put(&key, &before).unwrap();
+        }
+    }
+    // Each run has one part: so few are looked at that the older run is passed over.
+    case.writer.put(&keys::run_part(FAMILY, runs[0].number, 0), b"altered").unwrap();
+    assert_eq!(examine(&case.store, FAMILY, 1).unwrap().damage, None);
+    case.writer.put(&keys::run_part(FAMILY, runs[1].number, run::META_PARTS), b"altered").unwrap();
+    let found = examine(&case.store, FAMILY, 0).unwrap();
+    assert!(found.damage.is_some_and(|said| said.contains("altered description")));
+    assert_eq!(found.sound.len(), 1);
+}
+
+/// A part that is whole, and not of any run here.
+fn foreign_part() -> Vec<u8> {
+    let mut builder = part::PartBuilder::default();
+    builder.add((TermHash(9), Sequence(9)));
+    builder.finish().unwrap().2
+}
+
+#[test]
+fn sound_runs_go_to_another_database_and_the_rest_is_added_again() {
+    let mut case = Case::new();
+    for _ in 0..9 {
+        (0..60).for_each(|_| case.add(&[1, 2, 3]));
+        case.reopen();
+    }
+    let runs = case.index.read().runs.clone();
+    case.writer.delete(&keys::run_part(FAMILY, runs[1].number, 0)).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let (store, mut writer) = Store::open(other.path(), PAGE_CACHE_BYTES).unwrap();
+    let found = examine(&case.store, FAMILY, u64::MAX).unwrap();
+    assert!(found.damage.as_deref().is_some_and(|said| said.contains("lost a part")), "{:?}", found.damage);
+    found.copy(&case.store, &mut writer).unwrap();
+    case.index = RunFamily::open(&store, FAMILY, 64, FatalHook::abort()).unwrap();
+    (case.store, case.writer) = (store, writer);
+    assert_eq!(case.index.complete_through(), runs[0].through);
+    for number in runs[0].through.get() + 1..=case.through {
+        let entries: Vec<Entry> = [1, 2, 3].map(|term| (TermHash(term), Sequence(number))).into();
+        case.index.add(&entries, Sequence(number));
+    }
+    case.check();
+    case.reopen();
+    case.check();
+    assert_eq!(case.index.verify().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_damaged_manifest_is_no_empty_index() {
     let mut case = Case::new();
     (0..200).for_each(|_| case.add(&[1]));
     case.reopen();
     case.writer.put(&keys::manifest(FAMILY), b"altered").unwrap();
-    let index = RunFamily::open(&case.store, FAMILY, 64).unwrap();
-    assert_eq!(index.complete_through(), Sequence::ZERO);
+    let refused = RunFamily::open(&case.store, FAMILY, 64, FatalHook::abort()).unwrap_err();
+    assert!(refused.is_damage(), "{refused}");
+    let found = examine(&case.store, FAMILY, 0).unwrap();
+    assert!(found.damage.is_some() && found.sound.is_empty(), "{:?}", found.damage);
 }
 
 #[test]

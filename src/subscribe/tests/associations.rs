@@ -19,6 +19,11 @@ fn about_consignment(number: u32) -> NewEvent {
     event_of(&RoutingHeader { subjects: vec![consignment()], ..header("PK", number) })
 }
 
+fn bind(room: &Room, who: &'static str, sequence: u64) {
+    let binding = NewBinding { sequence: Sequence(sequence), subject: consignment() };
+    room.bindings.bound.lock().expect("no panic").push((who, binding));
+}
+
 #[tokio::test]
 async fn an_event_is_judged_only_with_the_associations_before_it_applied() {
     let room = Room::new(NAMED);
@@ -33,7 +38,7 @@ async fn an_event_is_judged_only_with_the_associations_before_it_applied() {
     }
     assert!(next(&mut stream).now_or_never().is_none(), "judged before the associations were applied");
 
-    room.bindings.bound.lock().expect("no panic").push(NewBinding { sequence: Sequence(1), subject: consignment() });
+    bind(&room, CUSTOMS, 1);
     room.bindings.progress.send_replace(Sequence(2));
     let Ok(SessionMessage::VisibilityWidened { subject, position }) = next(&mut stream).await else {
         panic!("the wider view is announced")
@@ -58,4 +63,28 @@ async fn a_reader_who_waits_for_associations_still_hears_from_the_node() {
     assert!(matches!(next(&mut stream).await, Ok(SessionMessage::Started { .. })));
     let Ok(SessionMessage::Progress { position, .. }) = next(&mut stream).await else { panic!("progress") };
     assert_eq!(position.sequence, Sequence::ZERO, "what was not judged is not examined");
+}
+
+#[tokio::test]
+async fn what_a_former_name_is_bound_to_is_announced_too_in_order_and_once() {
+    let former = "spiffe://customs.gov.pk/agency/old";
+    let room = Room::new(NAMED);
+    let successors = Successors::new(&[(id(CUSTOMS), id(former))]);
+    room.access.replace(file::parse(NAMED, Path::new("policy.toml"), &successors).expect("a good policy"));
+    let mut stream = room.open(Start::Earliest).await;
+    assert!(matches!(next(&mut stream).await, Ok(SessionMessage::Started { .. })));
+    assert!(matches!(next(&mut stream).await, Ok(SessionMessage::CaughtUp { .. })));
+    for (who, sequence) in [(former, 1), (CUSTOMS, 2), (former, 2), ("spiffe://customs.gov.pk/agency/other", 2)] {
+        bind(&room, who, sequence);
+    }
+    room.bindings.progress.send_replace(Sequence(3));
+    room.publish("PK", 1..=2).await;
+    room.append(vec![about_consignment(3)]).await;
+    for expected in [1, 2] {
+        let Ok(SessionMessage::VisibilityWidened { position, .. }) = next(&mut stream).await else {
+            panic!("the wider view at {expected} is announced")
+        };
+        assert_eq!(position.sequence, Sequence(expected));
+    }
+    assert_eq!(events(&mut stream, 1).await, [3]);
 }
