@@ -145,7 +145,24 @@ impl Maker {
     }
 
     pub fn filters(&mut self) -> Vec<FilterSpec> {
-        (0..self.rng.usize(..3)).map(|_| self.filter(false)).collect()
+        (0..self.rng.usize(..3))
+            .map(|_| {
+                let mut filter = self.filter(false);
+                if self.one_in(6) {
+                    filter.accepted_time = Some(self.while_running());
+                }
+                filter
+            })
+            .collect()
+    }
+
+    /// A time while the node runs, at which some events have come and others not. Only what is asked may say one: a grant that begins or
+    /// ends in the middle of a publish would be judged by two clocks.
+    fn while_running(&mut self) -> TimeRangeSpec {
+        let time = |ns: i64| Some(chrono::DateTime::from_timestamp_nanos(ns));
+        let start_ns = self.now_ns + self.rng.i64(0..4_000) * 1_000_000;
+        let end_time = if self.one_in(2) { time(start_ns + self.rng.i64(1..4_000) * 1_000_000) } else { None };
+        TimeRangeSpec { start_time: time(start_ns), end_time }
     }
 
     fn audience(&mut self) -> Audience {
@@ -272,9 +289,13 @@ pub fn policy_text(grants: &[Grant]) -> String {
             table.into()
         })
         .collect();
-    let operators: toml::Table =
-        "id = 'operators'\nwho = ['spiffe://exchange.gov.pk/operator/*']\nactions = ['operate']".parse().expect("TOML");
-    tables.push(operators.into());
+    // Whoever is no caller of the test sees everything: what callers are shown is held against what is so.
+    for grant in [
+        "id = 'operators'\nwho = ['spiffe://exchange.gov.pk/operator/*']\nactions = ['operate']",
+        "id = 'everything'\nwho = ['spiffe://exchange.gov.pk/operator/*']\nactions = ['read']\nall = true\nprivate = true",
+    ] {
+        tables.push(grant.parse::<toml::Table>().expect("TOML").into());
+    }
     file.insert("grant".into(), tables.into());
     file.to_string()
 }

@@ -1,12 +1,14 @@
 //! Grants are observed alike on every door: for policies, events and requests made from a seed, what each caller sees by `Subscribe`,
-//! `ListEvents`, `GetEvent`, `GetTimeline`, `GetPortCall` and `ExplainEvent` is exactly what a plain reading of the policy says, and what
-//! she does not see cannot be told from what is not there: no other code, message, detail or header, no count, no name of an event or
-//! of a subject that only hidden events speak of, and nothing by asking for whom hidden associations bind.
+//! `ListEvents`, `GetEvent`, `GetTimeline`, `GetPortCall`, `ExplainEvent` and `ClearanceService` is exactly what a plain reading of the
+//! policy says, and what she does not see cannot be told from what is not there: no other code, message, detail or header, no count, no
+//! name of an event or of a subject that only hidden events speak of, and nothing by asking for whom hidden associations bind.
 //!
-//! What every reader does learn, by design: how many events the node has taken, since positions are places in its one log.
+//! What every reader does learn, by design: how many events the node has taken, since positions are places in its one log; and of goods
+//! that she may read of, how many holds are open that she is not shown, and that they may not leave.
 //!
 //! `TRADELANE_ALIKE_SEED` runs one seed, `TRADELANE_ALIKE_NODES` more nodes.
 
+mod clearances;
 mod made;
 mod model;
 
@@ -28,6 +30,7 @@ use tradelane::{
 };
 
 use crate::harness::Harness;
+use clearances::Clearances;
 use made::Maker;
 use model::{Grant, Stored, World};
 
@@ -50,6 +53,7 @@ type Ids = BTreeSet<String>;
 struct Caller {
     name: String,
     events: Events,
+    clearances: Clearances,
 }
 
 /// One node with its callers and the model of it.
@@ -68,7 +72,7 @@ async fn every_door_shows_what_the_policy_says_and_hides_the_rest_without_a_trac
         Some(seed) => vec![seed],
         None => (0..number("TRADELANE_ALIKE_NODES").unwrap_or(NODES)).map(|_| fastrand::u64(..)).collect(),
     };
-    let (mut seen, mut hidden) = (0, 0);
+    let (mut seen, mut hidden, mut withheld) = (0, 0, 0);
     for seed in seeds {
         eprintln!("TRADELANE_ALIKE_SEED={seed}");
         let mut run = Box::pin(Run::begin(seed)).await;
@@ -81,13 +85,14 @@ async fn every_door_shows_what_the_policy_says_and_hides_the_rest_without_a_trac
             let grants = run.maker.grants(&starts);
             run.put_in_force(grants).await;
             run.publish_some(EVENTS_A_POLICY).await;
-            let (more_seen, more_hidden) = run.compare().await;
-            (seen, hidden) = (seen + more_seen, hidden + more_hidden);
+            let (more_seen, more_hidden, more_withheld) = run.compare().await;
+            (seen, hidden, withheld) = (seen + more_seen, hidden + more_hidden, withheld + more_withheld);
         }
         run.harness.stop().await;
     }
-    eprintln!("alike on every door: {seen} times seen, {hidden} times hidden");
+    eprintln!("alike on every door: {seen} times seen, {hidden} times hidden, {withheld} holds counted and not shown");
     assert!(seen > 300 && hidden > 300, "the test must be able to fail either way: {seen} seen, {hidden} hidden");
+    assert!(withheld > 0, "no hold was withheld from anybody");
 }
 
 impl Run {
@@ -105,7 +110,9 @@ impl Run {
             [(TERMINAL, harness.port.clone()), (CUSTOMS, harness.customs.clone()), (RENAMED, renamed), (LINE, line)];
         let mut callers = Vec::new();
         for (name, issued) in &who {
-            callers.push(Caller { name: (*name).to_owned(), events: harness.events(issued).await });
+            let channel = harness.connect(issued).await.expect("a connection");
+            let (events, clearances) = (Events::new(channel.clone()), Clearances::new(channel));
+            callers.push(Caller { name: (*name).to_owned(), events, clearances });
         }
         let names = callers.iter().map(|caller| caller.name.clone()).collect();
         let maker = Maker::new(seed, now_ns, names, NODE.to_owned());
@@ -163,10 +170,12 @@ impl Run {
         self.world.events.push(Stored { event, chain, accepted_ns });
     }
 
-    /// Asks every door as every caller. Answers how many events were seen and hidden.
-    async fn compare(&mut self) -> (usize, usize) {
+    /// Asks every door as every caller. Answers how many events were seen and hidden, and how many holds counted and not shown.
+    async fn compare(&mut self) -> (usize, usize, usize) {
+        let mut everything = Clearances::new(self.harness.connect(&self.harness.operator).await.expect("a connection"));
+        let truth = clearances::truth(&mut everything).await;
         let (world, maker) = (&self.world, &mut self.maker);
-        let (mut seen, mut hidden) = (0, 0);
+        let (mut seen, mut hidden, mut withheld) = (0, 0, 0);
         for caller in &mut self.callers {
             let name = caller.name.clone();
             if !world.may(&name, "read") && !world.may(&name, "publish") {
@@ -200,8 +209,17 @@ impl Run {
             for un_locode in ["PKKHI", "CLVAP"] {
                 port_call(&mut caller.events, un_locode, &visible, &name).await;
             }
+            // Each clearance is folded anew, so not every policy asks for them.
+            if maker.rng.u32(..3) > 0 {
+                continue;
+            }
+            let unseen = ids(world.events.iter()).difference(&expected).cloned().collect();
+            let (lists, watches) = (maker.rng.u32(..3) == 0, maker.rng.u32(..8) == 0);
+            let held =
+                clearances::Held { name: &name, visible: &visible, hidden: &unseen, truth: &truth, lists, watches };
+            withheld += clearances::compare(&mut caller.clearances, &held).await;
         }
-        (seen, hidden)
+        (seen, hidden, withheld)
     }
 }
 
