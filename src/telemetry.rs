@@ -95,6 +95,8 @@ metrics_list! {
         "What the node's files take.";
     DATA_FREE_BYTES = Gauge "tradelane_data_free_bytes" []
         "What the file system of the data directory has left for the node.";
+    INDEX_MERGES_WAITING = Gauge "tradelane_index_merges_waiting" ["index"]
+        "1 while runs of an index wait to be merged because the disk has too little room above the limit of publishing.";
     VIEW_LAG_EVENTS = Gauge "tradelane_view_lag_events" ["view"]
         "How many events a view is behind the end of the log.";
     PEER_EVENTS_TOTAL = Counter "tradelane_peer_events_total" ["direction"]

@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`durable`] (what "on the disk" means), [`bytes`] (reading fixed layouts), [`directory_lock`], [`epochs`] and
 //! [`watermark`] (the small files), [`journal`] (what makes an acknowledgement safe), [`keys`], [`value`],
-//! [`store`] and [`slots`] (sled, its one owner, and how values come to lie densely), [`state`] (what is promised beside events), [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] (what happens when a disk fails).
+//! [`store`] and [`slots`] (sled, its one owner, and how values come to lie densely), [`state`] (what is promised beside events), [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] and [`watchdog`] (what happens when a disk fails or hangs).
 
 pub mod bloom;
 pub mod bytes;
@@ -18,6 +18,7 @@ pub mod slots;
 pub mod state;
 pub mod store;
 pub mod value;
+pub mod watchdog;
 pub mod watermark;
 
 /// A SHA-256 digest that stands for the log up to a place: over the chain before it and the record at that place.

@@ -6,6 +6,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -47,6 +51,8 @@ const _: () = assert!(VALUE_BYTES_MAX <= value::ENTRY_BYTES_MAX * value::PIECES_
 pub struct Store {
     tree: sled::Db,
     directory: PathBuf,
+    /// Work that can wait leaves the file system so much.
+    keep_free_bytes: Arc<AtomicU64>,
 }
 
 /// Writes. There is one, and one thread has it.
@@ -88,7 +94,7 @@ impl Store {
             }
         };
         let file = OpenOptions::new().write(true).open(directory.join("db")).map_err(io("open the file of"))?;
-        let store = Self { tree, directory };
+        let store = Self { tree, directory, keep_free_bytes: Arc::default() };
         let mut writer = Writer { store: store.clone(), file, unsynced_bytes: 0 };
         if fresh {
             writer.unsynced_bytes = 1;
@@ -155,6 +161,19 @@ impl Store {
                 found.map_err(wrong).and_then(|(key, entry)| Ok((key.to_vec(), store.whole(&key, Some(entry))?)));
             found.map(|(key, value)| value.map(|value| (key, value))).transpose()
         })
+    }
+
+    /// Has work that can wait leave the file system so much.
+    pub fn keep_free(&self, bytes: u64) {
+        self.keep_free_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What work that can wait may take of the file system now, in bytes.
+    ///
+    /// # Errors
+    /// The operating system does not say how much is left.
+    pub fn room_bytes(&self) -> Result<u64, StorageError> {
+        Ok(free_bytes(&self.directory)?.saturating_sub(self.keep_free_bytes.load(Ordering::Relaxed)))
     }
 
     /// What sled's files take on the disk, in bytes.
@@ -249,6 +268,12 @@ impl Writer {
         keys.iter().try_for_each(|key| self.remove(key).map(drop))
     }
 
+    /// What was written since the last sync, in bytes as they are counted for a slice.
+    #[must_use]
+    pub const fn unsynced_bytes(&self) -> usize {
+        self.unsynced_bytes
+    }
+
     /// True once a slice is full and must be synced before more is written.
     #[must_use]
     pub const fn slice_is_full(&self) -> bool {
@@ -272,6 +297,17 @@ impl Writer {
         self.unsynced_bytes = 0;
         Ok(())
     }
+}
+
+/// What the file system of a directory has left for this process.
+///
+/// # Errors
+/// The operating system does not say.
+pub fn free_bytes(directory: &Path) -> Result<u64, StorageError> {
+    let stat = rustix::fs::statvfs(directory).map_err(|error| {
+        StorageError::io(format!("cannot ask for the free space of {}", directory.display()))(error.into())
+    })?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Opens, and waits where sled's own lock is still held: its threads let go of it a moment after the last handle was dropped. Whoever opens

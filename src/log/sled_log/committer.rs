@@ -29,6 +29,7 @@ use crate::{
         journal::{FRAME_HEADER_BYTES, FrameFacts, Journal, Stored, seal},
         runs::RunFamily,
         state::{self, StateChange},
+        watchdog::Watchdog,
     },
     store::WriteError,
 };
@@ -84,6 +85,7 @@ pub struct Committer {
     pub(super) queue: Receiver<Waiting>,
     pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) journal: Journal,
+    pub(super) watchdog: Watchdog,
     pub(super) chain: ChainHash,
     pub(super) accepted_time_ns: i64,
     pub(super) clock: Arc<dyn Clock>,
@@ -233,7 +235,8 @@ impl Committer {
         let (salt, count) = (self.journal.salt(), records.len() as u32);
         let facts = FrameFacts { salt, first, count, state_bytes, chain_before: self.chain };
         seal(&mut frame, &facts);
-        self.journal.write(&frame, facts.last(), state_frame).map_err(io)?;
+        let journal = &mut self.journal;
+        self.watchdog.over(|| journal.write(&frame, facts.last(), state_frame)).map_err(io)?;
         self.chain = chain;
         Ok(())
     }
@@ -271,8 +274,9 @@ impl Committer {
         drop(progress);
         if full {
             let salt = self.clock.fresh_uuid().as_u64_pair();
-            self.journal
-                .switch(next, self.chain, salt.0 ^ salt.1, stored)
+            let (journal, chain) = (&mut self.journal, self.chain);
+            self.watchdog
+                .over(|| journal.switch(next, chain, salt.0 ^ salt.1, stored))
                 .map_err(StorageError::io("cannot begin the other half of the journal"))?;
         }
         Ok(())

@@ -9,11 +9,7 @@
 //! In reading order: [`codec`], [`block`], [`directory`] (formats), [`shared`] (what readers see), [`admission`], [`committer`],
 //! [`packer`] (the two threads), [`recover`] and [`repair`] (a start), [`handle`], [`promised`] and [`index`] (the contracts), [`admin`] and [`backup`].
 
-use std::{
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 pub mod admin;
 pub mod admission;
@@ -37,6 +33,8 @@ pub use admission::ContentEqual;
 pub use backup::{RestoreError, restore};
 pub use recover::open;
 
+pub use crate::storage::store::free_bytes;
+
 use super::{
     admin::LogAdmin,
     contract::{EventLog, TermIndex},
@@ -47,6 +45,8 @@ use crate::{
     store::StateStore,
 };
 
+/// A commit takes milliseconds; a disk that needs so much longer has hung, and nobody is helped by waiting on.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(30);
 const MIB: usize = 1024 * 1024;
 
 /// A record takes at most so many bytes: a routing header and an event of 64 KiB each, a signature and an origin.
@@ -80,6 +80,8 @@ pub struct LogOptions {
     pub page_cache_bytes: u64,
     /// An index writes a run once it has so many entries in memory.
     pub index_memory_entries_max: usize,
+    /// A write to the journal and its sync may take so long; the process ends where one takes longer.
+    pub commit_time_max: Duration,
     /// So many of an index's newest parts are read at each start. Older ones are checked when they are used.
     pub index_parts_checked: u64,
     /// What happens when a disk fails.
@@ -100,6 +102,7 @@ impl LogOptions {
             block_cache_bytes_max: 32 * MIB,
             page_cache_bytes: PAGE_CACHE_BYTES,
             index_memory_entries_max: MEMTABLE_ENTRIES_MAX,
+            commit_time_max: COMMIT_TIME_MAX,
             index_parts_checked: repair::PARTS_CHECKED,
             fatal: FatalHook::abort(),
         }
@@ -161,15 +164,4 @@ impl std::fmt::Debug for OpenedLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OpenedLog").field("admin", &self.admin).finish_non_exhaustive()
     }
-}
-
-/// What the file system has left for this process.
-///
-/// # Errors
-/// The operating system does not say.
-pub fn free_bytes(data_dir: &Path) -> Result<u64, StorageError> {
-    let stat = rustix::fs::statvfs(data_dir).map_err(|error| {
-        StorageError::io(format!("cannot ask for the free space of {}", data_dir.display()))(error.into())
-    })?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -31,6 +31,11 @@ use crate::{
 
 /// The tail is packed once it holds so many bytes: a slice's worth, so that a sync is not spent on little.
 const PACK_BYTES_MIN: usize = 256 * 1024;
+/// Blocks are synced at least once in so many bytes as they are written, compressed: after a power cut nothing older is in doubt, and a
+/// disk never has more to do at once before the next acknowledgement's sync.
+const UNSYNCED_BYTES_MAX: usize = 256 * 1024;
+/// What a block takes beside its bytes: the keys made before it, and the pieces of a large one.
+const BLOCK_MARGIN_BYTES: usize = 16 * 1024;
 /// Promised state is stored once its changes take so many bytes: most of them are of few entries, each of which is then written once.
 const STATE_BYTES_MIN: usize = 256 * 1024;
 /// Without anything to do the thread looks again after this time, for index work that its waker could not know of.
@@ -178,8 +183,13 @@ impl Packer {
         for (number, records) in (first_number..).zip(blocks) {
             let (facts, bytes) = block::encode(records, chain);
             chain = facts.chain_after;
+            // Before it: what is written of this slice counts only once the watermark has moved, and is written again after a cut.
+            if self.writer.unsynced_bytes() + bytes.len() + BLOCK_MARGIN_BYTES > UNSYNCED_BYTES_MAX {
+                self.writer.sync(SyncReason::Blocks)?;
+            }
             self.slots.reach(number, |number| [keys::block(number)], &mut self.writer)?;
             self.writer.put(&keys::block(number), &bytes)?;
+            assert!(self.writer.unsynced_bytes() <= UNSYNCED_BYTES_MAX, "blocks are synced in time");
             let row = Row { number, first: facts.first, count: facts.count, last_accepted_ns: facts.last_accepted_ns };
             keys_written.push((row, crc32fast::hash(&bytes)));
             rows.push(row);

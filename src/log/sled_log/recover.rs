@@ -43,6 +43,7 @@ use crate::{
         slots::Slots,
         state::{self, StateDigest},
         store::{self, Store, Writer},
+        watchdog::Watchdog,
         watermark::{Watermark, WatermarkFile},
     },
     store::StateStore,
@@ -72,6 +73,7 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let lock = DirectoryLock::take(data_dir)?;
     let (epochs, mut watermark_file, mut watermark) = read_promises(options, &*clock)?;
     let (store, mut writer, directory) = repair::open_sound(options, &watermark)?;
+    store.keep_free(options.refuse_below_bytes);
     let replayed = journal::replay(data_dir, watermark.epoch, watermark.clean)?;
     let (tail, chain, accepted_time_ns) = read_tail(&replayed, &watermark)?;
     tell(&replayed, options.journal_half_bytes);
@@ -105,7 +107,11 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let (commands, asked) = mpsc::sync_channel(COMMANDS_MAX);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let commit_bytes_max = (replayed.journal.frame_bytes_max() as usize / 2).min(COMMIT_BYTES_MAX);
+    let watched = "a write to the journal and its sync";
+    let (watchdog, watching) = Watchdog::start(watched, options.commit_time_max, fatal.clone())
+        .map_err(StorageError::io("cannot start a storage thread"))?;
     let committer = Committer {
+        watchdog,
         shared: Arc::clone(&shared),
         identities: Arc::clone(&identities),
         queue: waiting,
@@ -150,7 +156,7 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         identities,
         Arc::clone(&search_index),
         failure,
-        (vec![commit_thread, sled_thread], lock),
+        (vec![commit_thread, sled_thread, watching], lock),
     ));
     let state = Arc::clone(&log) as Arc<dyn StateStore>;
     Ok(OpenedLog { log: log as Arc<dyn EventLog>, search_index: search_index as Arc<dyn TermIndex>, state, admin })

@@ -1,7 +1,7 @@
 //! The log on sled as its users and its operator meet it: durable across restarts, exact about identities and revisions, and never silent
 //! about damage.
 
-use std::{os::unix::fs::FileExt, time::Duration};
+use std::{os::unix::fs::FileExt, path::Path, time::Duration};
 
 use tokio::time::Instant;
 

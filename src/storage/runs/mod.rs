@@ -17,7 +17,10 @@ mod work;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 pub use examine::{Examined, examine};
@@ -34,7 +37,10 @@ use super::{
     keys,
     store::{Store, Writer},
 };
-use crate::domain::{Sequence, term::TermHash};
+use crate::{
+    domain::{Sequence, term::TermHash},
+    telemetry,
+};
 
 /// A memory table is commonly written as a run once it has so many entries: some 20 MiB of memory at most.
 pub const MEMTABLE_ENTRIES_MAX: usize = 256 * 1024;
@@ -49,6 +55,8 @@ pub struct RunFamily {
     memtable_entries_max: usize,
     /// Told where a look-up meets damage: the process must end, and the next start must examine the indexes.
     damaged: FatalHook,
+    /// True while a merge waits for room on the disk.
+    is_held_back: AtomicBool,
     state: RwLock<State>,
     job: Mutex<Option<Job>>,
 }
@@ -75,7 +83,15 @@ impl RunFamily {
         damaged: FatalHook,
     ) -> Result<Arc<Self>, StorageError> {
         let (state, job) = (RwLock::new(load(store, family)?), Mutex::default());
-        Ok(Arc::new(Self { family, store: store.clone(), memtable_entries_max, damaged, state, job }))
+        Ok(Arc::new(Self {
+            family,
+            store: store.clone(),
+            memtable_entries_max,
+            damaged,
+            is_held_back: AtomicBool::new(false),
+            state,
+            job,
+        }))
     }
 
     /// The last place of the log that the index knows of, memory included.
@@ -200,9 +216,11 @@ impl RunFamily {
     /// A run is damaged, or sled refused: the process must end.
     pub fn maintain(&self, writer: &mut Writer) -> Result<bool, StorageError> {
         let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(next) = job.take().or_else(|| self.next_job()) else {
-            return self.remove_dead(writer);
+        let next = match job.take() {
+            Some(begun) => Some(begun),
+            None => self.next_job()?,
         };
+        let Some(next) = next else { return self.remove_dead(writer) };
         match next.step(self.family, &self.store, writer)? {
             Step::More(more) => *job = Some(more),
             Step::Done(run, inputs) => self.put_in_place(run, &inputs, writer)?,
@@ -242,12 +260,18 @@ impl RunFamily {
     /// # Errors
     /// sled cannot read.
     pub fn verify(&self) -> Result<Vec<String>, StorageError> {
+        self.verify_beside(|| {})
+    }
+
+    /// [`Self::verify`] with what happens beside it, before each part that is read.
+    fn verify_beside(&self, mut beside: impl FnMut()) -> Result<Vec<String>, StorageError> {
         let mut problems = Vec::new();
         let mut checked = BTreeSet::new();
         // Runs are merged meanwhile: the next to check is always one that counts now.
         while let Some(run) = self.first_unchecked(&checked) {
             checked.insert(run.number);
             for index in 0..run.parts() {
+                beside();
                 match run.part(&self.store, self.family, index) {
                     Ok(_) => {}
                     // Merged away by right, its parts removed: what took its place is checked in its turn.
@@ -277,21 +301,54 @@ impl RunFamily {
         self.read().runs.iter().flat_map(keys).collect()
     }
 
-    fn next_job(&self) -> Option<Job> {
+    fn next_job(&self) -> Result<Option<Job>, StorageError> {
         if self.read().live.entries() >= self.memtable_entries_max {
             self.freeze();
         }
-        let state = self.read();
-        let number = state.manifest.next_run;
-        if let Some(frozen) = &state.frozen {
-            return Some(Job::flush(self.family, number, frozen.through, frozen.sorted()));
+        let (number, group) = {
+            let state = self.read();
+            let number = state.manifest.next_run;
+            if let Some(frozen) = &state.frozen {
+                return Ok(Some(Job::flush(self.family, number, frozen.through, frozen.sorted())));
+            }
+            // The oldest full group of a level: neighbours along the log, since levels only fall towards the newest.
+            let mut groups = state.runs.chunk_by(|one, other| one.level == other.level);
+            (number, groups.find(|group| group.len() >= MERGE_WIDTH).map(|group| group[..MERGE_WIDTH].to_vec()))
+        };
+        let Some(inputs) = group else { return Ok(None) };
+        if !self.has_room_to_merge(&inputs)? {
+            return Ok(None);
         }
-        // The oldest full group of a level: neighbours along the log, since levels only fall towards the newest.
-        let group =
-            state.runs.chunk_by(|one, other| one.level == other.level).find(|group| group.len() >= MERGE_WIDTH)?;
-        let inputs = group[..MERGE_WIDTH].to_vec();
-        tracing::debug!(index = self.family, level = group[0].level, "begins to merge runs of an index");
-        Some(Job::merge(self.family, number, group[0].level + 1, inputs))
+        let level = inputs[0].level;
+        tracing::debug!(index = self.family, level, "begins to merge runs of an index");
+        Ok(Some(Job::merge(self.family, number, level + 1, inputs)))
+    }
+
+    /// Whether the disk has room for a merge's result beside its inputs, which go only when it is in place: else the merge waits, and what
+    /// is left is for events. Said once.
+    fn has_room_to_merge(&self, inputs: &[Arc<Run>]) -> Result<bool, StorageError> {
+        let needed_bytes: u64 = inputs.iter().map(|run| run.bytes_about()).sum();
+        let room_bytes = self.store.room_bytes()?;
+        let is_held_back = room_bytes < needed_bytes;
+        if self.is_held_back.swap(is_held_back, Ordering::Relaxed) != is_held_back {
+            metrics::gauge!(telemetry::INDEX_MERGES_WAITING, "index" => self.family.to_string()).set(if is_held_back {
+                1.0
+            } else {
+                0.0
+            });
+            if is_held_back {
+                tracing::warn!(
+                    index = self.family,
+                    needed_bytes,
+                    room_bytes,
+                    "runs of an index wait to be merged, since the disk has too little room above the limit of publishing; look-ups \
+                     grow slower until there is room"
+                );
+            } else {
+                tracing::info!(index = self.family, "runs of an index are merged again: the disk has room");
+            }
+        }
+        Ok(!is_held_back)
     }
 
     fn put_in_place(&self, run: Run, inputs: &[Arc<Run>], writer: &mut Writer) -> Result<(), StorageError> {

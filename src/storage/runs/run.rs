@@ -227,6 +227,13 @@ impl Run {
         from as u32..(to as u32).max(from as u32)
     }
 
+    /// About how much it takes on the disk, in bytes, with the room that sled leaves between what is alive.
+    #[must_use]
+    pub const fn bytes_about(&self) -> u64 {
+        let (part_bytes, meta_bytes) = (part::PART_BYTES_TARGET as u64, META_PIECE_BYTES as u64);
+        (self.firsts.len() as u64 * part_bytes + self.meta_pieces as u64 * meta_bytes) * 3 / 2
+    }
+
     /// About how many places of a term it has.
     #[must_use]
     pub fn estimate(&self, term: TermHash) -> u64 {

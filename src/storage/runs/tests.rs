@@ -1,6 +1,6 @@
 //! An index against a sorted list: whatever was written, merged, removed or reopened, it answers the same.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::storage::store::{PAGE_CACHE_BYTES, Store};
@@ -200,5 +200,40 @@ fn an_emptied_index_is_empty_and_fills_again() {
     case.check();
     (0..100).for_each(|_| case.add(&[1, 2]));
     case.maintain();
+    case.check();
+}
+
+#[test]
+fn a_verification_beside_a_merge_finds_no_damage() {
+    let mut case = Case::new();
+    for _ in 0..8 {
+        (0..60).for_each(|_| case.add(&[1, 2, 3]));
+        // One run, and no merge yet.
+        case.index.freeze();
+        case.index.maintain(&mut case.writer).unwrap();
+    }
+    let before = case.index.run_numbers();
+    assert_eq!(before.len(), 8, "the test needs runs that wait for their merge");
+    // Before the first part is read all runs are merged into one and their parts are removed.
+    let (index, writer) = (Arc::clone(&case.index), &mut case.writer);
+    let problems = index.verify_beside(|| while index.maintain(writer).unwrap() {}).unwrap();
+    assert_eq!(problems, Vec::<String>::new());
+    assert!(case.index.run_numbers().iter().all(|number| !before.contains(number)), "nothing was merged beside it");
+    case.check();
+}
+
+#[test]
+fn a_merge_waits_for_room_and_runs_are_written_all_the_same() {
+    let mut case = Case::new();
+    case.store.keep_free(u64::MAX);
+    for _ in 0..9 {
+        (0..60).for_each(|_| case.add(&[1, 2, 3]));
+        case.reopen();
+    }
+    assert_eq!(case.index.run_numbers().len(), 9, "runs were merged on a full disk, or not written");
+    case.check();
+    case.store.keep_free(0);
+    case.maintain();
+    assert_eq!(case.index.run_numbers().len(), 2, "runs are not merged though there is room");
     case.check();
 }

@@ -40,3 +40,17 @@ async fn a_small_tail_makes_commits_wait_and_loses_nothing() {
     assert_eq!(found.map(|record| record.sequence), Some(Sequence(18)));
     close(opened).await;
 }
+
+#[tokio::test]
+async fn a_commit_that_takes_too_long_ends_the_log() {
+    let case = Case::new();
+    // No disk is so fast.
+    let fatal = FatalHook::call(|_| {});
+    let options = LogOptions { commit_time_max: Duration::ZERO, fatal, ..case.options() };
+    let opened = open(&options, Arc::new(SystemClock), |a, b| a == b).unwrap();
+    let failed = opened.admin.failed();
+    append(&opened, 0..1).await;
+    let reason = tokio::time::timeout(Duration::from_secs(60), failed).await.expect("somebody is told");
+    assert!(reason.contains("a write to the journal and its sync has taken"), "{reason}");
+    close(opened).await;
+}
