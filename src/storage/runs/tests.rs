@@ -1,6 +1,6 @@
 //! An index against a sorted list: whatever was written, merged, removed or reopened, it answers the same.
 
-use std::sync::atomic::AtomicUsize;
+use std::{collections::BTreeSet, sync::atomic::AtomicUsize};
 
 use super::*;
 use crate::storage::store::{PAGE_CACHE_BYTES, Store};
