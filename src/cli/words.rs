@@ -152,21 +152,26 @@ pub fn glance_at(event: &proto::Event) -> Glance {
         kind,
         classifier,
         subject,
-        place: place(event),
+        place: place_of(event),
         remark,
         publisher: short_id(&event.publisher).to_owned(),
         event_id: event.event_id.clone(),
     }
 }
 
-fn place(event: &proto::Event) -> String {
+fn place_of(event: &proto::Event) -> String {
     use proto::PlaceRole;
     let rank = |place: &&proto::Place| match PlaceRole::try_from(place.role) {
         Ok(PlaceRole::Event) => 0,
         Ok(PlaceRole::Office) => 1,
         _ => 2,
     };
-    let Some(place) = event.places.iter().min_by_key(rank) else { return String::new() };
+    event.places.iter().min_by_key(rank).map(place).unwrap_or_default()
+}
+
+/// A place in few words: its UN/LOCODE or else its country, and its code in a list of facilities; by its name where it has neither.
+#[must_use]
+pub fn place(place: &proto::Place) -> String {
     let facility = place.facility.as_ref().map(|facility| facility.code.as_str()).unwrap_or_default();
     let locode = if place.un_locode.is_empty() { &place.country_code } else { &place.un_locode };
     match (locode.is_empty(), facility.is_empty()) {

@@ -16,7 +16,8 @@ use super::{
     words,
 };
 use crate::wire::proto::{
-    GetClearanceRequest, ListClearancesRequest, Place, TimeRange, clearance_service_client::ClearanceServiceClient,
+    Facility, FacilityScheme, GetClearanceRequest, ListClearancesRequest, Place, TimeRange,
+    clearance_service_client::ClearanceServiceClient,
 };
 
 pub mod show;
@@ -34,7 +35,8 @@ pub enum ClearanceCommand {
     /// List declarations, and goods that are cleared or held by their own number, latest first.
     #[command(
         after_help = "Examples:\n  tradelane clearance list --held\n  tradelane clearance list --state lodged --state accepted \
-                      --office PKKHI\n  tradelane clearance list --state released --since 2026-11-24T00:00:00Z --output jsonl"
+                      --office PKKHI\n  tradelane clearance list --office GB000060 --office national:KAPE\n  tradelane clearance list --state \
+                      released --since 2026-11-24T00:00:00Z --output jsonl"
     )]
     List(ListArguments),
     /// Follow changes of clearances as they come.
@@ -61,8 +63,9 @@ pub struct ListArguments {
     /// Only with an open hold.
     #[arg(long)]
     pub held: bool,
-    /// Only where this office said so, by its UN/LOCODE. Several: any of them.
-    #[arg(long, value_name = "LOCODE")]
+    /// Only where this office said so: its UN/LOCODE (PKKHI), its reference number among the customs offices of the EU and of common
+    /// transit (GB000060), its code in another list (national:KAPE), or all of a country (PK). Several: any of them.
+    #[arg(long, value_name = "CODE | LIST:CODE")]
     pub office: Vec<String>,
     /// Only what came into its state at or after this time.
     #[arg(long, value_name = "TIME")]
@@ -119,12 +122,11 @@ async fn list(arguments: &ListArguments) -> Result<(), Failure> {
     let state = |word: &String| {
         words::number("ClearanceStep", word).map_err(|error| Failure::usage(format!("--state: {error}")))
     };
-    let office = |locode: &String| Place { un_locode: locode.to_ascii_uppercase(), ..Place::default() };
     let mut remaining = arguments.limit;
     let mut request = ListClearancesRequest {
         states: arguments.state.iter().map(state).collect::<Result<_, _>>()?,
         held: arguments.held,
-        offices: arguments.office.iter().map(office).collect(),
+        offices: arguments.office.iter().map(|text| office(text)).collect::<Result<_, _>>()?,
         state_time: Some(state_time).filter(|range| *range != TimeRange::default()),
         // A page's token belongs to its request: the size stays the same for all pages.
         page_size: remaining.clamp(1, 200),
@@ -157,4 +159,53 @@ async fn list(arguments: &ListArguments) -> Result<(), Failure> {
         }
     }
     Ok(terminal.flush()?)
+}
+
+/// An office as people write it: codes without a list are told apart by their length.
+fn office(text: &str) -> Result<Place, Failure> {
+    let in_list = |scheme: i32, code: &str| Place {
+        facility: Some(Facility { scheme, code: code.to_ascii_uppercase() }),
+        ..Place::default()
+    };
+    if let Some((list, code)) = text.split_once(':') {
+        let scheme = words::number("FacilityScheme", list)
+            .map_err(|error| Failure::usage(format!("--office {text}: the list {error}")))?;
+        return Ok(in_list(scheme, code));
+    }
+    let code = text.to_ascii_uppercase();
+    match text.len() {
+        2 => Ok(Place { country_code: code, ..Place::default() }),
+        5 => Ok(Place { un_locode: code, ..Place::default() }),
+        8 => Ok(in_list(FacilityScheme::CustomsOffice.into(), &code)),
+        _ => Err(Failure::usage(format!(
+            "--office {text}: neither a country (2 letters), a UN/LOCODE (5), nor a customs office's reference number (8); write any other \
+             code with its list, such as national:{code}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_office_is_named_by_country_locode_reference_number_or_a_list() {
+        let facility = |scheme: FacilityScheme, code: &str| Place {
+            facility: Some(Facility { scheme: scheme.into(), code: code.into() }),
+            ..Place::default()
+        };
+        for (text, expected) in [
+            ("pk", Place { country_code: "PK".into(), ..Place::default() }),
+            ("pkkhi", Place { un_locode: "PKKHI".into(), ..Place::default() }),
+            ("gb000060", facility(FacilityScheme::CustomsOffice, "GB000060")),
+            ("customs-office:GB000060", facility(FacilityScheme::CustomsOffice, "GB000060")),
+            ("national:kape", facility(FacilityScheme::National, "KAPE")),
+        ] {
+            assert_eq!(office(text).map_err(|failure| failure.message), Ok(expected), "{text}");
+        }
+        for (text, words) in [("KAPE", "national:KAPE"), ("desk:KAPE", "the list \"desk\" is none of")] {
+            let failure = office(text).expect_err("refused");
+            assert!(failure.message.contains(words), "{failure}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     wire::proto::{
         ClearanceChange, ClearanceLifecycle, ClearanceStatus, CoverageExtent, GetClearanceResponse, Obstacle, OpenHold,
-        Statement,
+        Place, StatedStep, Statement,
     },
 };
 
@@ -54,17 +54,18 @@ pub fn clearance(terminal: &mut Terminal, answer: &GetClearanceResponse) -> io::
         let complete = words::time(origin.complete_time.as_ref());
         fact(terminal, "as of", &format!("{complete}, all that {} admitted", short_id(&origin.node)))?;
     }
-    let mut lifecycles = Table::new(&["CLEARED BY", "STATE", "SINCE", "AUTHORITY", "REMARK", "EVENT ID"]);
+    let mut lifecycles = Table::new(&["CLEARED BY", "STATE", "SINCE", "AUTHORITY", "OFFICE", "REMARK", "EVENT ID"]);
     for lifecycle in &clearance.lifecycles {
         lifecycles.row(lifecycle_row(lifecycle));
         for item in &lifecycle.goods_items {
-            let mut row = said(&format!("  item {}", item.goods_item), item.state, item.state_set_by.as_ref(), "");
-            row[0] = format!("  item {}", item.goods_item).into();
+            let name = format!("  item {}", item.goods_item);
+            let mut row = said(&name, item.state, item.state_set_by.as_ref(), lifecycle, "");
+            row[0] = name.into();
             lifecycles.row(row);
         }
     }
     titled(terminal, "Lifecycles", &lifecycles)?;
-    let mut holds = Table::new(&["HOLD", "KIND", "SINCE", "AUTHORITY", "REASON", "EVENT ID"]);
+    let mut holds = Table::new(&["HOLD", "KIND", "SINCE", "AUTHORITY", "OFFICE", "REASON", "EVENT ID"]);
     for hold in &clearance.open_holds {
         holds.row(hold_row(hold));
     }
@@ -187,15 +188,18 @@ fn lifecycle_row(lifecycle: &ClearanceLifecycle) -> Vec<Cell> {
     let numbers = lifecycle.subject.iter().chain(&lifecycle.other_numbers).map(words::subject);
     let remark = if lifecycle.history_incomplete { "earlier steps are missing here" } else { "" };
     let numbers: Vec<String> = numbers.collect();
-    said(&numbers.join(" = "), lifecycle.state, lifecycle.state_set_by.as_ref(), remark)
+    said(&numbers.join(" = "), lifecycle.state, lifecycle.state_set_by.as_ref(), lifecycle, remark)
 }
 
-fn said(name: &str, state: i32, by: Option<&Statement>, remark: &str) -> Vec<Cell> {
+fn said(name: &str, state: i32, by: Option<&Statement>, of: &ClearanceLifecycle, remark: &str) -> Vec<Cell> {
+    let set_by = |step: &&StatedStep| by.is_some() && step.statement.as_ref() == by;
+    let office = of.steps.iter().find(set_by).and_then(|step| step.office.as_ref());
     vec![
         Cell::styled(name, Style::Name),
         in_words(state).into(),
         time_cell(by),
         authority_cell(by),
+        office_cell(office),
         remark.into(),
         id_cell(by),
     ]
@@ -214,6 +218,7 @@ fn hold_row(hold: &OpenHold) -> Vec<Cell> {
         word("HoldKind", hold.kind).replace('_', " ").into(),
         time_cell(by),
         authority_cell(by),
+        office_cell(hold.office.as_ref()),
         reasons.join("; ").into(),
         id_cell(by),
     ]
@@ -232,6 +237,10 @@ fn time_cell(by: Option<&Statement>) -> Cell {
 
 fn authority_cell(by: Option<&Statement>) -> Cell {
     Cell::from(short_id(by.map(|by| by.authority.as_str()).unwrap_or_default()))
+}
+
+fn office_cell(office: Option<&Place>) -> Cell {
+    Cell::from(office.map(words::place).unwrap_or_default())
 }
 
 fn id_cell(by: Option<&Statement>) -> Cell {

@@ -27,7 +27,7 @@ pub enum State {
     Exited = 10,
     /// The goods are not released.
     Refused = 11,
-    /// The declaration is void.
+    /// The declaration is void: it lets nothing go, and stands against its goods until it is detached from them.
     Invalidated = 12,
 }
 

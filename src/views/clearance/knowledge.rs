@@ -21,7 +21,7 @@ use crate::{
     views::{
         associations::{
             graph::Graph,
-            statement::{Statement, Subject},
+            statement::{Says, Statement, Subject},
         },
         decoded::{Decoded, canonical, key},
         fold_order::FoldKey,
@@ -63,6 +63,8 @@ pub(super) struct Knowledge {
     pub(super) associations: BTreeMap<Sequence, Arc<Filed>>,
     /// Which of `said` name a value.
     by_value: HashMap<(u8, Box<str>), Vec<usize>>,
+    /// The words in force that detach, each with its place in the order.
+    detached: Vec<(FoldKey, Says)>,
 }
 
 /// What is tied to a subject, and whether it is above it among its equals.
@@ -87,10 +89,17 @@ impl Knowledge {
             graph,
             associations: BTreeMap::new(),
             by_value: HashMap::new(),
+            detached: Vec::new(),
         };
         for filed in casebook.filed.values().filter(counts) {
             if matches!(filed.decoded.event.body, Some(Body::Association(_))) {
                 knowledge.associations.insert(filed.decoded.sequence, Arc::clone(filed));
+                if revisions.of(&filed.decoded).is_none()
+                    && let Some(Statement { key, says: Some(says), .. }) = Statement::of(&filed.decoded)
+                    && !says.attached
+                {
+                    knowledge.detached.push((key, says));
+                }
             }
             let Some(said) = Said::of(filed) else { continue };
             match revisions.of(&filed.decoded) {
@@ -127,7 +136,8 @@ impl Knowledge {
         found
     }
 
-    /// Everything that is tied to a subject by an association, or by a step or hold that names both.
+    /// Everything that is tied to a subject by an association, or by a step or hold that names both and whose authority has not detached
+    /// one from the other since: without that a declaration that was voided would stand against its goods for ever.
     pub(super) fn tied(&self, subject: &Subject) -> Vec<Tied> {
         let fields = subject.fields();
         let Some(own_level) = Level::of(fields.kind) else { return Vec::new() };
@@ -143,7 +153,8 @@ impl Knowledge {
             for name in &said.names {
                 let Some(level) = Level::of(name.fields().kind) else { continue };
                 // Two of one level are two things, but for the two numbers of a declaration.
-                if level != own_level || (level == Level::Declaration && is_lrn(name) != is_lrn(subject)) {
+                let two_things = level != own_level || (level == Level::Declaration && is_lrn(name) != is_lrn(subject));
+                if two_things && !self.is_detached(said, subject, name) {
                     tied.push(Tied { other: name.clone(), level, other_is_parent: false });
                 }
             }
@@ -151,6 +162,19 @@ impl Knowledge {
         tied.sort_by(|left, right| (&left.other, left.other_is_parent).cmp(&(&right.other, right.other_is_parent)));
         tied.dedup();
         tied
+    }
+
+    /// Whether the administration that named both in a step or hold has said since that they belong together no more.
+    fn is_detached(&self, said: &Said, one: &Subject, other: &Subject) -> bool {
+        let domain = said.filed.decoded.publisher.trust_domain();
+        let parts = |says: &Says, parent: &Subject, child: &Subject| {
+            let everything = says.children.is_empty() && says.participants.is_empty();
+            let names_child = || says.children.iter().any(|named| fits(&named.fields(), &child.fields()));
+            fits(&says.parent.fields(), &parent.fields()) && (everything || names_child())
+        };
+        self.detached.iter().any(|(key, says)| {
+            *says.domain == *domain && said.key < *key && (parts(says, one, other) || parts(says, other, one))
+        })
     }
 
     /// The steps about one of some numbers, in order.

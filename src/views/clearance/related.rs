@@ -5,6 +5,9 @@
 //! - A declaration that is known only by a consignment above covers the subject too, unless it names goods of the subject's own level,
 //!   this one is not among them, and another declaration names this one: of two declarations under one bill each covers the containers
 //!   that it names.
+//! - A declaration that was rejected, refused or voided (INVALIDATED) stands against its goods like any other that does not let them go.
+//!   It does so until somebody says that it is theirs no more: by detaching it, or by naming all declarations of the goods without it.
+//!   That a newer declaration is released does not say so: it may cover other goods of the same container.
 
 use std::collections::{BTreeSet, HashMap};
 

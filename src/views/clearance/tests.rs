@@ -18,6 +18,7 @@ use crate::{
 
 mod access;
 mod belonging;
+mod concerned;
 mod order;
 mod real_input;
 

@@ -12,8 +12,10 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from tradelane.v1 import clearance_service_pb2 as clearance_api
 from tradelane.v1 import event_pb2 as pb
 from tradelane.v1 import event_service_pb2 as api
+from tradelane.v1.clearance_service_pb2_grpc import ClearanceServiceStub
 from tradelane.v1.event_service_pb2_grpc import EventServiceStub
 
 import coarri
@@ -139,7 +141,25 @@ def read_back(node: NodeUnderTest, mapping: Mapping, stored: dict[str, api.Publi
             rows += len(answer.rows)
             if not answer.rows:
                 faults.append(f"port call {value} has no row")
-    print(f"\nread back: {len(by_subject)} timelines, {len(calls)} port calls with {rows} rows, {len(faults)} faults")
+        declarations = [
+            pb.Subject(kind=kind, value=value) for kind, value in by_subject if kind == pb.IDENTIFIER_KIND_MRN
+        ]
+        faults += check_clearances(ClearanceServiceStub(channel), declarations)
+    print(
+        f"\nread back: {len(by_subject)} timelines, {len(calls)} port calls with {rows} rows, "
+        f"{len(declarations)} clearances, {len(faults)} faults"
+    )
+    return faults
+
+
+def check_clearances(stub: ClearanceServiceStub, declarations: list[pb.Subject]) -> list[str]:
+    """What a customs system really sent is no impossible move of any declaration."""
+    faults = []
+    for declaration in declarations:
+        answer = stub.GetClearance(clearance_api.GetClearanceRequest(subject=declaration), timeout=CALL_TIMEOUT_S)
+        for anomaly in (one for lifecycle in answer.clearance.lifecycles for one in lifecycle.anomalies):
+            steps = [pb.ClearanceStep.Name(step) for step in (getattr(anomaly, "from"), anomaly.to)]
+            faults.append(f"declaration {declaration.value} moves from {steps[0]} to {steps[1]}")
     return faults
 
 

@@ -53,8 +53,8 @@ class Agency:
 class _History:
     """What the files so far have said of one scenario."""
 
-    # The reference of each declaration's first receipt.
-    lodged: dict[str, str] = field(default_factory=dict)
+    # The function and reference of each declaration's first message.
+    first: dict[str, tuple[str, str]] = field(default_factory=dict)
     bound: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -81,6 +81,7 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
     code = _text(response, "FunctionCode")
     reference = _text(response, "FunctionalReferenceID")
     mrn, lrn = _text(response, "Declaration/ID"), _text(response, "Declaration/FunctionalReferenceID")
+    history.first.setdefault(mrn, (code, reference))
     issued = _wco_time(_text(response, "IssueDateTime/DateTimeString"))
     subjects = [
         subject(pb.IDENTIFIER_KIND_MRN, mrn),
@@ -128,12 +129,10 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
 
 
 def _step(code: str, mrn: str, reference: str, history: _History) -> pb.ClearanceStep:
-    """The first receipt of a declaration is its lodging, also where it is sent again; another one is that of an amendment to it."""
+    """A receipt that is a declaration's first message is its lodging, also where it is sent again; any other is that of an amendment."""
     if code != "02":
         return STEPS[code]
-    if history.lodged.setdefault(mrn, reference) != reference:
-        return pb.CLEARANCE_STEP_AMENDED
-    return pb.CLEARANCE_STEP_LODGED
+    return pb.CLEARANCE_STEP_LODGED if history.first[mrn] == (code, reference) else pb.CLEARANCE_STEP_AMENDED
 
 
 def _bind(

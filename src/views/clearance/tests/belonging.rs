@@ -158,3 +158,61 @@ async fn more_than_one_answer_gathers_is_said_not_cut_off() {
     let asked = Asked { subject: key(&b), rights: &rights, now_ns: NOW_NS, through };
     assert_eq!(node.finder().clearance(&asked).await.err(), Some(GatherError::TooManySubjects));
 }
+
+#[tokio::test]
+async fn a_void_declaration_stands_against_a_release_until_it_is_detached() {
+    let node = TestNode::start();
+    let (b, void, new) = (bill("B-1"), declaration("D-1"), declaration("D-2"));
+    let of = |n: i64, step_: ClearanceStep, about: &[proto::Subject]| step(CUSTOMS, n, step_, about);
+    node.store(&[
+        attached(0, &b, &[container(1), void.clone(), new.clone()], true),
+        of(1, ClearanceStep::Lodged, std::slice::from_ref(&void)),
+        of(2, ClearanceStep::Invalidated, std::slice::from_ref(&void)),
+        of(3, ClearanceStep::Lodged, std::slice::from_ref(&new)),
+        of(4, ClearanceStep::Released, std::slice::from_ref(&new)),
+    ])
+    .await;
+    for subject in [&b, &container(1)] {
+        assert_eq!(all(&node, subject).await, "D-1=invalidated; D-2=released; Complete -> [NotReleased]");
+    }
+    assert_eq!(all(&node, &new).await, "D-2=released; Complete -> may leave", "the other declaration is not void");
+    node.store(&[tied(5, AssociationStep::Detached, &b, std::slice::from_ref(&void), false)]).await;
+    for subject in [&b, &container(1)] {
+        assert_eq!(all(&node, subject).await, "D-2=released; Complete -> may leave");
+    }
+    assert_eq!(all(&node, &void).await, "D-1=invalidated; Complete -> [NotReleased]");
+}
+
+#[tokio::test]
+async fn whoever_names_goods_in_a_step_may_detach_them_too() {
+    let node = TestNode::start();
+    let (c, void, new) = (container(1), declaration("D-1"), declaration("D-2"));
+    node.store(&[
+        step(CUSTOMS, 1, ClearanceStep::Lodged, &[void.clone(), c.clone()]),
+        step(CUSTOMS, 2, ClearanceStep::Invalidated, std::slice::from_ref(&void)),
+        step(CUSTOMS, 3, ClearanceStep::Lodged, &[new.clone(), c.clone()]),
+        step(CUSTOMS, 4, ClearanceStep::Released, std::slice::from_ref(&new)),
+        attached(5, &c, std::slice::from_ref(&new), true),
+    ])
+    .await;
+    let blocked = "D-1=invalidated; D-2=released; Partial -> [NotReleased, CoverageIncomplete]";
+    assert_eq!(all(&node, &c).await, blocked);
+    // Another administration's word unties nothing that customs said.
+    let by = |who: &str, minutes: i64| {
+        let mut event = tied(minutes, AssociationStep::Detached, &c, std::slice::from_ref(&void), false);
+        event.publisher = who.into();
+        event.with_id()
+    };
+    node.store(&[by(TERMINAL, 6)]).await;
+    assert_eq!(all(&node, &c).await, blocked);
+    let detached = by(CUSTOMS, 7);
+    node.store(std::slice::from_ref(&detached)).await;
+    assert_eq!(all(&node, &c).await, "D-2=released; Complete -> may leave");
+    // Taken back, it unties nothing; and what is named again later is tied again.
+    node.store(&[detached.retracted()]).await;
+    assert_eq!(all(&node, &c).await, blocked);
+    node.store(&[by(CUSTOMS, 8)]).await;
+    assert_eq!(all(&node, &c).await, "D-2=released; Complete -> may leave");
+    node.store(&[step(CUSTOMS, 9, ClearanceStep::Lodged, &[void.clone(), c.clone()])]).await;
+    assert!(all(&node, &c).await.ends_with("Partial -> [NotReleased, CoverageIncomplete]"));
+}

@@ -17,6 +17,8 @@ fn story() -> Vec<Event> {
     let wrong = step(CUSTOMS, 30, ClearanceStep::Refused, &about_first);
     let mistaken = hold(CUSTOMS, 31, HoldStep::Placed, "H-9", &about_first);
     let late = step(CUSTOMS, 90, ClearanceStep::Released, &about_second);
+    let void = declaration("D-3");
+    let detached = tied(8, AssociationStep::Detached, &container(2), std::slice::from_ref(&void), false);
     let mut day = step(CUSTOMS, 2, ClearanceStep::Cleared, &about_second);
     day.time_precision = TimePrecision::Day.into();
     vec![
@@ -41,6 +43,10 @@ fn story() -> Vec<Event> {
         step(CUSTOMS, 6, ClearanceStep::ReleaseRevoked, &about_second),
         step(CUSTOMS, 7, ClearanceStep::Released, &about_second),
         day.with_id(),
+        // A third declaration named the second container, was voided, and is that container's no more: whenever that comes.
+        step(CUSTOMS, 1, ClearanceStep::Lodged, &[void.clone(), container(2)]),
+        step(CUSTOMS, 3, ClearanceStep::Invalidated, std::slice::from_ref(&void)),
+        Event { publisher: CUSTOMS.into(), ..detached }.with_id(),
     ]
 }
 
