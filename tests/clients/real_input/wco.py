@@ -56,6 +56,8 @@ class _History:
     # The function and reference of each declaration's first message.
     first: dict[str, tuple[str, str]] = field(default_factory=dict)
     bound: set[tuple[str, str]] = field(default_factory=set)
+    # How many messages so far.
+    answered: int = 0
 
 
 def map_scenario(files: Iterable[SourceFile], agency: Agency) -> Mapping:
@@ -82,6 +84,7 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
     reference = _text(response, "FunctionalReferenceID")
     mrn, lrn = _text(response, "Declaration/ID"), _text(response, "Declaration/FunctionalReferenceID")
     history.first.setdefault(mrn, (code, reference))
+    history.answered += 1
     issued = _wco_time(_text(response, "IssueDateTime/DateTimeString"))
     subjects = [
         subject(pb.IDENTIFIER_KIND_MRN, mrn),
@@ -92,7 +95,8 @@ def _map_response(file: SourceFile, response: ET.Element, agency: Agency, histor
         "source": file.source(reference),
         "publisher": agency.customs,
         "event_time": issued,
-        "created_time": issued,
+        # Times of the agency are whole seconds: what it says within one it says in the order of its messages.
+        "created_time": issued + timedelta(microseconds=history.answered),
         "classifier": pb.CLASSIFIER_ACTUAL,
         "subjects": subjects,
     }
