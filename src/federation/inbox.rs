@@ -258,7 +258,7 @@ impl Receiving<'_> {
             Some(self.quarantined(brought, fault))
         }));
         bad.sort_by_key(|event| event.source_sequence);
-        self.advance(through, &bad)?;
+        self.advance(through, &bad, &batch.whole_origins)?;
         let table = &self.inbox.parts.table;
         metrics::counter!(telemetry::PEER_EVENTS_TOTAL, "direction" => Direction::Inbound.word()).increment(count);
         table.change(&self.inbox.peer.node, Direction::Inbound, |link| {
@@ -344,7 +344,8 @@ impl Receiving<'_> {
     }
 
     /// Moves the position on, with what was put into quarantine on the way.
-    fn advance(&mut self, through: LinkPosition, bad: &[Quarantined]) -> Result<(), Ended> {
+    fn advance(&mut self, through: LinkPosition, bad: &[Quarantined], whole: &[String]) -> Result<(), Ended> {
+        let peer = &self.inbox.peer;
         let before = self.position;
         let fits = self.inbox.remember(|progress| {
             let again = |event: &Quarantined| bad.iter().any(|new| new.source_sequence == event.source_sequence);
@@ -355,6 +356,9 @@ impl Receiving<'_> {
             progress.quarantine.extend(bad.iter().map(|event| Quarantined { before: Some(before), ..event.clone() }));
             progress.received = Some(through);
             self.inbox.note_taken_back(progress, through, self.head_at_start);
+            // Of whom it may bring nothing it may say nothing either.
+            let brings = |name: &&String| peer.brings(name);
+            progress.whole_origins = whole.iter().filter(brings).cloned().collect();
             true
         })?;
         if !fits {

@@ -26,6 +26,7 @@ pub mod position;
 pub mod progress;
 pub mod reach;
 pub mod runs;
+pub mod sources;
 pub mod table;
 pub mod taking_back;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::{
     history::{self, History},
     messages, opening,
     position::LinkPosition,
+    sources,
     table::{Direction, LinkState},
 };
 use crate::{
@@ -71,6 +72,8 @@ struct Sending {
     follower: Follower,
     /// The place that the follower has come to.
     position: LinkPosition,
+    /// Whether the receiver is sent every clearance, hold and association that the agreement decides about.
+    sends_whole: bool,
     /// The end of the last batch.
     sent: Sequence,
     events: Vec<proto::ReplicatedEvent>,
@@ -157,8 +160,10 @@ impl Outbox {
             self.parts.table.acknowledged(&self.caller.id, start.position);
         }
         let history = self.note(&agreement, start.position).await?;
+        let sends_whole = self.sends_whole(&agreement);
         Ok(Sending {
             changes,
+            sends_whole,
             agreement,
             history,
             follower,
@@ -209,6 +214,12 @@ impl Outbox {
             }
         }
         Ok(History::new(&versions, peer))
+    }
+
+    fn sends_whole(&self, agreement: &Agreement) -> bool {
+        let versions = self.parts.table.progress(&agreement.peer.node).versions;
+        let begin = self.parts.log.first_retained().get().saturating_sub(1);
+        agreement.peer.from_time_ns.is_none() && sources::decides_wholly(&versions, begin)
     }
 
     /// Sends a message, however long the receiver takes, unless the stream has to end.
@@ -275,6 +286,7 @@ impl Sending {
         let peer_epochs = std::mem::take(&mut self.agreement.peer_epochs);
         self.agreement = Agreement { peer_epochs, ..self.outbox.agreement()? };
         self.history = self.outbox.note(&self.agreement, self.position).await?;
+        self.sends_whole = self.outbox.sends_whole(&self.agreement);
         Ok(())
     }
 
@@ -372,6 +384,11 @@ impl Sending {
             through: Some(self.position.message()),
             events,
             head_sequence: self.follower.tail().get(),
+            whole_origins: if self.sends_whole {
+                sources::sent_wholly(&self.outbox.parts, &self.agreement.peer)
+            } else {
+                Vec::new()
+            },
         };
         let bytes = batch.encoded_len() as u64;
         // Before the message is on its way: its acknowledgement may come back at once.

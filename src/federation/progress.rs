@@ -29,6 +29,9 @@ pub const QUARANTINE_MAX: usize = 64;
 pub struct PeerProgress {
     /// How far we have taken from it.
     pub received: Option<LinkPosition>,
+    /// The nodes of which it sends every clearance, hold and association, as it last said.
+    #[serde(default)]
+    pub whole_origins: std::collections::BTreeSet<String>,
     /// How far it has acknowledged ours.
     pub acknowledged: Option<LinkPosition>,
     /// The versions of the agreement with it, oldest first.

@@ -102,6 +102,8 @@ pub struct LinkStatus {
     pub head_sequence: u64,
     /// Since when the link is not at the end of the source's log.
     pub behind_since_ns: i64,
+    /// When the receiver last knew that it had all of the source's log.
+    pub caught_up_ns: i64,
     /// Events since the process started.
     pub event_count: u64,
     /// Of these, how many were known before.
@@ -295,6 +297,7 @@ impl PeerTable {
             }
             if state == LinkState::CaughtUp {
                 link.behind_since_ns = 0;
+                link.caught_up_ns = now_ns;
             } else if link.behind_since_ns == 0 {
                 link.behind_since_ns = now_ns;
             }
@@ -403,6 +406,7 @@ impl LinkStatus {
             last_error: String::new(),
             head_sequence: 0,
             behind_since_ns: 0,
+            caught_up_ns: 0,
             event_count: 0,
             duplicate_count: 0,
             byte_count: 0,

@@ -35,6 +35,7 @@ mod promises;
 mod reach;
 mod restored;
 mod rings;
+mod sources;
 mod versions;
 mod wrong_peer;
 

@@ -69,6 +69,14 @@ pub struct PeerAddress {
     pub port: u16,
 }
 
+impl Peer {
+    /// Whether it may bring events that were first admitted at a node of this name.
+    #[must_use]
+    pub fn brings(&self, node: &str) -> bool {
+        self.node.as_str() == node || self.behind.iter().any(|behind| behind.as_str() == node)
+    }
+}
+
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {

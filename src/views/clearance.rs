@@ -11,7 +11,7 @@ mod coverage;
 mod knowledge;
 mod related;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 pub use self::casebook::{Filed, STATEMENTS_MAX, SUBJECTS_MAX};
 use self::{
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     domain::{
-        EventId, HeaderRef, Sequence,
+        EventId, HeaderRef, Sequence, SpiffeId,
         bindings::SubjectKey,
         clearance::{Coverage, HoldKey, Level, Lifecycle, Obstacle, obstacles},
         codes::body,
@@ -77,6 +77,8 @@ pub struct Clearance {
     pub withheld: bool,
     /// Statements that were corrected or retracted, each with what did it.
     pub revised: Vec<(Arc<Filed>, EventId)>,
+    /// The other nodes that have part in it: where statements about the goods, and about what belongs to them, were first admitted.
+    pub origins: BTreeSet<SpiffeId>,
 }
 
 impl Clearance {
@@ -165,7 +167,11 @@ impl Finder {
         let visible = Knowledge::of(&casebook, Sight::Caller);
         let anything = visible.names(&subject) || self.anything_readable(asked).await?;
         let own = if anything { own(&visible, &shown) } else { Vec::new() };
-        let clearance = if anything { Some(clearance(&casebook, &visible, subject, &shown)) } else { None };
+        let clearance = anything.then(|| {
+            let origins = casebook.filed.values().filter_map(|filed| filed.record.origin.as_ref());
+            let origins = origins.map(|origin| &origin.node).filter(|node| **node != self.node).cloned().collect();
+            Clearance { origins, ..clearance(&casebook, &visible, subject, &shown) }
+        });
         Ok(Found { clearance, looked_at: LookedAt(looked_at), own })
     }
 
@@ -213,6 +219,7 @@ fn clearance(casebook: &Casebook, visible: &Knowledge, subject: Subject, related
         obstacles,
         withheld,
         revised: revised.map(|(said, by)| (Arc::clone(&said.filed), *by)).collect(),
+        origins: BTreeSet::new(),
     }
 }
 

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Associations, AssociationsView, Finder, Runner, SearchView, ViewHandle};
 use crate::{
     clock::TestClock,
-    domain::{EventId, RoutingHeader, Sequence, SpiffeId},
+    domain::{Epoch, EventId, RoutingHeader, Sequence, SpiffeId, header::RevisionTerm},
     identity::{
         Rights,
         policy::{Policy, Successors, file},
     },
     log::{
-        AppendBatch, AppendMode, EventLog, NewEvent, Verdict,
+        AppendBatch, AppendMode, EventLog, NewEvent, OriginFacts, Verdict,
         contract::TermIndex,
         memory::{MemoryLog, MemoryTerms},
     },
@@ -134,6 +134,26 @@ pub fn new_event(event: &proto::Event) -> NewEvent {
         signed: Bytes::from(event.unsigned().encode_to_vec()),
         origin: None,
     }
+}
+
+/// Another node.
+pub const ELSEWHERE: &str = "spiffe://exchange.gov.af/node/kbl-1";
+
+/// An event that came from another node, where nothing of what it revises need be known here.
+pub fn from_elsewhere(event: &proto::Event) -> NewEvent {
+    let origin = OriginFacts {
+        node: spiffe(ELSEWHERE),
+        epoch: Epoch(uuid::Uuid::from_u128(7)),
+        sequence: Sequence(1),
+        accepted_time_ns: NOW_NS,
+        via: Vec::new(),
+    };
+    let mut header = header_of(event);
+    if let Some(revision) = &event.revision {
+        let event_id = EventId::parse(&revision.event_id).expect("a good id");
+        header.revises = Some(RevisionTerm { retract: event.body.is_none(), event_id });
+    }
+    NewEvent { origin: Some(origin), header: header.encode().into(), ..new_event(event) }
 }
 
 /// The routing header of an event.

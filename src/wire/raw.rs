@@ -13,7 +13,7 @@ mod batch;
 mod replica;
 
 pub use batch::{EVENTS_TAG, EventBatch};
-pub use replica::{EVENTS_PER_BATCH_MAX, ReplicaBatch};
+pub use replica::{EVENTS_PER_BATCH_MAX, ReplicaBatch, WHOLE_ORIGINS_MAX};
 
 /// The most events of one request. A 4 MiB request could hold two million empty events: no more than one beyond this is kept while
 /// decoding, so that the publish door sees that there were too many and a request costs no more memory than its bytes.

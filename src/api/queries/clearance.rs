@@ -4,12 +4,12 @@
 mod change;
 mod list;
 mod message;
+mod sources;
 
 pub use change::{Watched, Watching};
 
 use super::{Asking, Queries, QueryError, timeline::subject};
 use crate::{
-    api::recorded::timestamp,
     domain::{Sequence, clearance::Level},
     identity::Caller,
     views::{
@@ -18,7 +18,7 @@ use crate::{
         decoded::key,
         timeline::GatherError,
     },
-    wire::proto::{self, GetClearanceRequest, GetClearanceResponse, OriginFreshness, OriginLink},
+    wire::proto::{self, GetClearanceRequest, GetClearanceResponse},
 };
 
 impl Queries {
@@ -39,7 +39,7 @@ impl Queries {
         Ok(GetClearanceResponse {
             clearance: Some(self.clearance_message(&clearance)),
             as_of: self.position(asking.through),
-            origins: self.origins(asking.through, asking.now_ns),
+            origins: self.origins(asking.through),
         })
     }
 
@@ -47,16 +47,6 @@ impl Queries {
     async fn found(&self, asking: &Asking, through: Sequence, subject: &Subject) -> Result<Found, GatherError> {
         let asked = Asked { subject: subject.fields(), rights: &asking.rights, now_ns: asking.now_ns, through };
         self.finder.clearance(&asked).await
-    }
-
-    /// How fresh this node's own events are. Of other nodes' the answer claims nothing: it knows no more than what has come here.
-    fn origins(&self, through: Sequence, now_ns: i64) -> Vec<OriginFreshness> {
-        vec![OriginFreshness {
-            node: self.parts.node.to_string(),
-            complete_through: self.position(through),
-            complete_time: Some(timestamp(now_ns)),
-            link: OriginLink::Own.into(),
-        }]
     }
 }
 

@@ -51,6 +51,12 @@ pub(super) fn caller(name: &str) -> Caller {
 }
 
 pub(super) fn queries(node: &TestNode) -> Queries {
+    let (log, bindings) = (Arc::clone(&node.log) as _, Arc::clone(&node.associations) as _);
+    queries_beside(node, Federation::alone(log, bindings, spiffe(NODE)), Arc::new(TestClock::at_ns(NOW_NS)))
+}
+
+/// The queries of a node that has links to others.
+pub(super) fn queries_beside(node: &TestNode, federation: Federation, clock: Arc<TestClock>) -> Queries {
     Queries::new(QueriesParts {
         log: Arc::clone(&node.log) as _,
         search_index: Arc::clone(&node.index) as _,
@@ -60,12 +66,8 @@ pub(super) fn queries(node: &TestNode) -> Queries {
         access: Arc::new(Access::new(policy(POLICY))),
         acknowledged: Arc::default(),
         sessions: Arc::default(),
-        federation: Arc::new(Federation::alone(
-            Arc::clone(&node.log) as _,
-            Arc::clone(&node.associations) as _,
-            spiffe(NODE),
-        )),
-        clock: Arc::new(TestClock::at_ns(NOW_NS)),
+        federation: Arc::new(federation),
+        clock,
         node: spiffe(NODE),
         tokens: Arc::new(PageTokens::new(&PageKey::fresh(&SystemClock), &SystemClock)),
     })

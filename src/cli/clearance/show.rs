@@ -12,7 +12,7 @@ use crate::{
     },
     wire::proto::{
         ClearanceChange, ClearanceLifecycle, ClearanceStatus, CoverageExtent, GetClearanceResponse, Obstacle, OpenHold,
-        Place, StatedStep, Statement,
+        OriginFreshness, OriginLink, Place, StatedStep, Statement,
     },
 };
 
@@ -51,8 +51,7 @@ pub fn clearance(terminal: &mut Terminal, answer: &GetClearanceResponse) -> io::
     terminal.line(&line.join("  "))?;
     fact(terminal, "coverage", &coverage_in_words(clearance))?;
     for origin in &answer.origins {
-        let complete = words::time(origin.complete_time.as_ref());
-        fact(terminal, "as of", &format!("{complete}, all that {} admitted", short_id(&origin.node)))?;
+        fact(terminal, "source", &source(origin))?;
     }
     let mut lifecycles = Table::new(&["CLEARED BY", "STATE", "SINCE", "AUTHORITY", "OFFICE", "REMARK", "EVENT ID"]);
     for lifecycle in &clearance.lifecycles {
@@ -128,6 +127,7 @@ fn verdict(clearance: &ClearanceStatus) -> (Style, String) {
         Ok(Obstacle::HoldOpen) => holds(clearance),
         Ok(Obstacle::CoverageIncomplete) => format!("declarations {}known in part", coverage_prefix(clearance)),
         Ok(Obstacle::Withheld) => "withheld".to_owned(),
+        Ok(Obstacle::SourceIncomplete) => "a node with part in it is not heard wholly".to_owned(),
         // A newer node has a reason of which this program does not know: it is one all the same.
         Ok(Obstacle::Unspecified) | Err(_) => "for another reason".to_owned(),
     };
@@ -182,6 +182,26 @@ fn coverage_in_words(clearance: &ClearanceStatus) -> String {
     let by: Vec<String> = said_by.map(|by| format!("{} in {}", short_id(&by.authority), by.event_id)).collect();
     let extent = coverage(clearance);
     if by.is_empty() { extent } else { format!("{extent}, as says {}", by.join(", ")) }
+}
+
+/// How fresh one source is, in words.
+fn source(origin: &OriginFreshness) -> String {
+    let mut words = vec![match origin.complete_time.as_ref() {
+        Some(time) => format!("{}: all as of {}", short_id(&origin.node), words::time(Some(time))),
+        None => format!("{}: not heard since this node started", short_id(&origin.node)),
+    }];
+    if origin.link() == OriginLink::Down {
+        words.push("its link is down".to_owned());
+    }
+    if origin.lag_events > 0 {
+        words.push(format!("{} positions behind", origin.lag_events));
+    }
+    if origin.quarantined_count > 0 {
+        words.push(format!("{} of its events are in quarantine", origin.quarantined_count));
+    } else if !origin.is_whole {
+        words.push("not all of its clearances, holds and associations are forwarded here".to_owned());
+    }
+    words.join(", ")
 }
 
 fn lifecycle_row(lifecycle: &ClearanceLifecycle) -> Vec<Cell> {

@@ -36,7 +36,13 @@ pub(super) fn honest(n: u32, source_sequence: u64) -> ReplicatedEvent {
 
 pub(super) fn batch(after: u64, through: u64, events: Vec<ReplicatedEvent>) -> ReplicateResponse {
     let through_position = Some(at(through).message());
-    messages::batch(ReplicaBatch { after_sequence: after, through: through_position, events, head_sequence: through })
+    messages::batch(ReplicaBatch {
+        after_sequence: after,
+        through: through_position,
+        events,
+        head_sequence: through,
+        whole_origins: Vec::new(),
+    })
 }
 
 pub(super) fn hello() -> ReplicateResponse {

@@ -4,7 +4,7 @@
 use bytes::{Buf, BufMut};
 use prost::{
     DecodeError, Message, Name,
-    encoding::{DecodeContext, WireType, message, skip_field, uint64},
+    encoding::{DecodeContext, WireType, message, skip_field, string, uint64},
 };
 
 use super::merge_counted;
@@ -24,13 +24,20 @@ pub struct ReplicaBatch {
     pub events: Vec<proto::ReplicatedEvent>,
     /// The last sequence of the source's log.
     pub head_sequence: u64,
+    /// The nodes of which the receiver is sent every clearance, hold and association. A decoded batch holds at most
+    /// [`WHOLE_ORIGINS_MAX`]; the rest was not kept, which only makes the receiver more careful.
+    pub whole_origins: Vec<String>,
 }
+
+/// The most nodes that a batch names as sent wholly: as many as a peers file holds.
+pub const WHOLE_ORIGINS_MAX: usize = 64;
 
 mod tag {
     pub const AFTER_SEQUENCE: u32 = 1;
     pub const THROUGH: u32 = 2;
     pub const EVENTS: u32 = 3;
     pub const HEAD_SEQUENCE: u32 = 4;
+    pub const WHOLE_ORIGINS: u32 = 5;
 }
 
 impl Message for ReplicaBatch {
@@ -47,6 +54,7 @@ impl Message for ReplicaBatch {
         if self.head_sequence != 0 {
             uint64::encode(tag::HEAD_SEQUENCE, &self.head_sequence, buf);
         }
+        string::encode_repeated(tag::WHOLE_ORIGINS, &self.whole_origins, buf);
     }
 
     fn merge_field(
@@ -61,6 +69,9 @@ impl Message for ReplicaBatch {
             tag::THROUGH => message::merge(wire_type, self.through.get_or_insert_default(), buf, ctx),
             tag::EVENTS => merge_counted::<_, EVENTS_PER_BATCH_MAX>(&mut self.events, tag, wire_type, buf, ctx),
             tag::HEAD_SEQUENCE => uint64::merge(wire_type, &mut self.head_sequence, buf, ctx),
+            tag::WHOLE_ORIGINS if self.whole_origins.len() < WHOLE_ORIGINS_MAX => {
+                string::merge_repeated(wire_type, &mut self.whole_origins, buf, ctx)
+            }
             _ => skip_field(wire_type, tag, buf, ctx),
         }
     }
@@ -71,6 +82,7 @@ impl Message for ReplicaBatch {
             + self.through.as_ref().map_or(0, |through| message::encoded_len(tag::THROUGH, through))
             + message::encoded_len_repeated(tag::EVENTS, &self.events)
             + number(tag::HEAD_SEQUENCE, &self.head_sequence)
+            + string::encoded_len_repeated(tag::WHOLE_ORIGINS, &self.whole_origins)
     }
 
     fn clear(&mut self) {
@@ -108,6 +120,7 @@ mod tests {
             }),
             events: Voyage::new(7, 0).events().iter().map(|one| event(one.unsigned())).collect(),
             head_sequence: 11,
+            whole_origins: vec!["spiffe://exchange.gov.pk/node/khi-1".into(), "spiffe://exchange.cl/node/vlp-1".into()],
         };
         let ours = batch.encode_to_vec();
         assert_eq!(ours.len(), batch.encoded_len());

@@ -121,7 +121,7 @@ impl Queries {
             clearances: page,
             next_page_token: next.map(|cursor| self.parts.tokens.seal(&binding, &cursor.written())).unwrap_or_default(),
             as_of: self.position(through),
-            origins: self.origins(through, asking.now_ns),
+            origins: self.origins(through),
         })
     }
 

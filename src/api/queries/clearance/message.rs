@@ -26,6 +26,9 @@ impl Queries {
         if clearance.withheld {
             obstacles.push(Obstacle::Withheld.into());
         }
+        if !self.relies_on(&clearance.origins) {
+            obstacles.push(Obstacle::SourceIncomplete.into());
+        }
         let revised = clearance.revised.iter().skip(clearance.revised.len().saturating_sub(TOLD_MAX));
         proto::ClearanceStatus {
             subject: Some(message(&clearance.subject)),

@@ -13,10 +13,12 @@ use crate::{
     testing::events::{BROKER, CUSTOMS, HOUR_NS, TERMINAL, Voyage, timestamp},
     views::test_node::{NODE, NOW_NS, TestNode},
     wire::proto::{
-        ClearanceChanges, ClearanceStep, CoverageExtent, Event, IdentifierKind, ListClearancesRequest, Obstacle, Place,
-        Subject as SubjectMessage, TimeRange, event::Body,
+        ClearanceChanges, ClearanceStep, CoverageExtent, Event, IdentifierKind, ListClearancesRequest, Obstacle,
+        OriginLink, Place, Subject as SubjectMessage, TimeRange, event::Body,
     },
 };
+
+mod sources;
 
 fn get(subject: SubjectMessage) -> GetClearanceRequest {
     GetClearanceRequest { subject: Some(subject) }

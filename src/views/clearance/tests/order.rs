@@ -3,9 +3,8 @@
 
 use super::*;
 use crate::{
-    domain::{Epoch, header::RevisionTerm},
-    log::{AppendBatch, AppendMode, EventLog, NewEvent, OriginFacts},
-    views::test_node::{header_of, new_event},
+    log::{AppendBatch, AppendMode, EventLog},
+    views::test_node::from_elsewhere,
     wire::proto::TimePrecision,
 };
 
@@ -60,23 +59,6 @@ async fn answers(node: &TestNode) -> Vec<String> {
         answers.push(all(node, &subject).await);
     }
     answers
-}
-
-/// An event that came from another node, where nothing of what it revises need be known here.
-fn from_elsewhere(event: &Event) -> NewEvent {
-    let origin = OriginFacts {
-        node: spiffe("spiffe://exchange.gov.af/node/kbl-1"),
-        epoch: Epoch(uuid::Uuid::from_u128(7)),
-        sequence: Sequence(1),
-        accepted_time_ns: NOW_NS,
-        via: Vec::new(),
-    };
-    let mut header = header_of(event);
-    if let Some(revision) = &event.revision {
-        let event_id = EventId::parse(&revision.event_id).expect("a good id");
-        header.revises = Some(RevisionTerm { retract: event.body.is_none(), event_id });
-    }
-    NewEvent { origin: Some(origin), header: header.encode().into(), ..new_event(event) }
 }
 
 #[tokio::test]
