@@ -200,15 +200,32 @@ impl Inbox {
                 return Err(Ended::refused("GAP", &detail));
             }
         }
-        self.parts.table.change(&self.peer.node, Direction::Inbound, |link| link.head_sequence = hello.head_sequence);
+        self.parts.table.change(&self.peer.node, Direction::Inbound, |link| {
+            link.head_sequence = hello.head_sequence;
+            if start.sequence.get() < link.caught_up_sequence {
+                link.caught_up_ns = 0;
+            }
+        });
         self.remember(|progress| {
             progress.received = Some(start);
             self.note_taken_back(progress, start, hello.head_sequence);
         })?;
-        let state =
-            if hello.head_sequence <= start.sequence.get() { LinkState::CaughtUp } else { LinkState::Streaming };
-        self.parts.table.set_state(&self.peer.node, Direction::Inbound, state, "");
+        self.note_state(start, hello.head_sequence);
         Ok(start)
+    }
+
+    /// Notes whether a place is the end of the source's log.
+    fn note_state(&self, covered: LinkPosition, head_sequence: u64) {
+        let (table, peer) = (&self.parts.table, &self.peer.node);
+        let at_end = head_sequence <= covered.sequence.get();
+        if at_end {
+            let now_ns = self.parts.clock.now_ns();
+            table.change(peer, Direction::Inbound, |link| {
+                (link.caught_up_ns, link.caught_up_sequence) = (now_ns, covered.sequence.get());
+            });
+        }
+        let state = if at_end { LinkState::CaughtUp } else { LinkState::Streaming };
+        table.set_state(peer, Direction::Inbound, state, "");
     }
 }
 
@@ -267,9 +284,7 @@ impl Receiving<'_> {
             link.byte_count += bytes;
             link.head_sequence = batch.head_sequence;
         });
-        let at_end = batch.head_sequence <= through.sequence.get();
-        let state = if at_end { LinkState::CaughtUp } else { LinkState::Streaming };
-        table.set_state(&self.inbox.peer.node, Direction::Inbound, state, "");
+        self.inbox.note_state(through, batch.head_sequence);
         for event in &bad {
             metrics::counter!(telemetry::PEER_EVENTS_QUARANTINED_TOTAL).increment(1);
             self.send(messages::quarantined(event)).await?;

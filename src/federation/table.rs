@@ -102,8 +102,10 @@ pub struct LinkStatus {
     pub head_sequence: u64,
     /// Since when the link is not at the end of the source's log.
     pub behind_since_ns: i64,
-    /// When the receiver last knew that it had all of the source's log.
+    /// When the receiver last knew that it had all of the source's log, without having gone back since.
     pub caught_up_ns: i64,
+    /// The end of the source's log then.
+    pub caught_up_sequence: u64,
     /// Events since the process started.
     pub event_count: u64,
     /// Of these, how many were known before.
@@ -235,9 +237,14 @@ impl PeerTable {
         {
             let mut entries = self.entries();
             let entry = self.entry(&mut entries, node);
+            let before = entry.progress.received;
             change(&mut entry.progress)?;
             entry.words += 1;
             entry.runs = Runs::default();
+            if entry.progress.received != before {
+                // It goes back for what it had passed over: until it is at the end again it does not have all.
+                entry.links[Direction::Inbound as usize].caught_up_ns = 0;
+            }
             // In one step with her word, so that a link which stands still finds it lifted when it is woken.
             let inbound = &mut entry.links[Direction::Inbound as usize];
             inbound.notice.clear();
@@ -297,7 +304,6 @@ impl PeerTable {
             }
             if state == LinkState::CaughtUp {
                 link.behind_since_ns = 0;
-                link.caught_up_ns = now_ns;
             } else if link.behind_since_ns == 0 {
                 link.behind_since_ns = now_ns;
             }
@@ -407,6 +413,7 @@ impl LinkStatus {
             head_sequence: 0,
             behind_since_ns: 0,
             caught_up_ns: 0,
+            caught_up_sequence: 0,
             event_count: 0,
             duplicate_count: 0,
             byte_count: 0,

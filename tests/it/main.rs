@@ -3,6 +3,7 @@
 mod alike;
 mod bench;
 mod clearance;
+mod clearance_sources;
 mod cli;
 mod consumer;
 mod demo;

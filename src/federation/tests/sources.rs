@@ -81,7 +81,9 @@ async fn a_wider_agreement_is_whole_once_the_link_has_begun_anew() {
     a.acknowledged_by(&b.node, 2).await;
     assert!(!b.source('a').is_whole);
     stream.end().await;
+    assert!(b.source('a').complete_ns != 0);
     b.federation.resume(&a.node, operate::ResumeFrom::Beginning).expect("resumed");
+    assert_eq!(b.source('a').complete_ns, 0, "what it is told next counts only once it is at the end again");
     let stream = b.take_from(&a);
     b.knows('a', true).await;
     // A narrower one takes that back with the next batch, and one that is as wide keeps it.

@@ -62,7 +62,8 @@ impl Linked {
         let epoch = crate::domain::Epoch(uuid::Uuid::from_u128(7));
         let received = Some(LinkPosition { epoch, sequence: Sequence(9), chain: [0; 32] });
         self.table.remember(&peer, |progress| (progress.whole_origins, progress.received) = (whole, received));
-        self.table.change(&peer, Direction::Inbound, |link| link.head_sequence = 9);
+        let now_ns = crate::clock::Clock::now_ns(&*self.clock);
+        self.table.change(&peer, Direction::Inbound, |link| (link.head_sequence, link.caught_up_ns) = (9, now_ns));
         self.table.set_state(&peer, Direction::Inbound, LinkState::CaughtUp, "");
     }
 
