@@ -22,8 +22,8 @@ impl Queries {
             lag_events: 0,
             quarantined_count: 0,
         };
-        let others = self.parts.federation.sources().into_iter().map(freshness);
-        std::iter::once(own).chain(others).collect()
+        let others = self.parts.federation.sources();
+        std::iter::once(own).chain(others.iter().map(freshness)).collect()
     }
 
     /// Whether all that decides a release has come from each of some nodes.
@@ -39,10 +39,10 @@ impl Queries {
     }
 }
 
-fn freshness(source: Source) -> OriginFreshness {
+fn freshness(source: &Source) -> OriginFreshness {
     OriginFreshness {
         node: source.node.to_string(),
-        complete_through: source.position.map(|position| position.to_string()).unwrap_or_default(),
+        complete_through: source.position.as_ref().map(ToString::to_string).unwrap_or_default(),
         complete_time: (source.complete_ns != 0).then(|| timestamp(source.complete_ns)),
         link: if source.is_up { OriginLink::Up.into() } else { OriginLink::Down.into() },
         is_whole: source.is_whole,
