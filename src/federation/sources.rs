@@ -109,10 +109,13 @@ fn compiled(spec: &FilterSpec) -> Option<Filter> {
     Filter::compile(spec, true).ok()
 }
 
-/// The nodes of which a receiver that is sent everything by its agreement has every decisive event: this one, and with transit those
+/// The nodes of which a receiver has every decisive event: none unless it is sent everything by its agreement; this one, and with transit those
 /// peers on whose own word this node relies. What peers say of third nodes is not passed on: two that repeat each other's word would go on
 /// doing so after it has ceased to be true.
-pub(super) fn sent_wholly(parts: &FederationParts, receiver: &Peer) -> Vec<String> {
+pub(super) fn sent_wholly(parts: &FederationParts, receiver: &Peer, sends_whole: bool) -> Vec<String> {
+    if !sends_whole {
+        return Vec::new();
+    }
     let mut nodes = vec![parts.node.to_string()];
     if receiver.transit {
         let now_ns = parts.clock.now_ns();
