@@ -30,6 +30,7 @@ pub mod serve;
 pub mod settings;
 pub mod shell;
 pub mod subscribe;
+pub mod subscription;
 pub mod table;
 pub mod terminal;
 pub mod words;
@@ -55,6 +56,9 @@ pub enum Command {
     Publish(publish::PublishArguments),
     /// Follow events as they come.
     Subscribe(Box<subscribe::SubscribeArguments>),
+    /// Durable subscriptions: named readers whose place the node keeps; create, consume, seek, look after what failed.
+    #[command(subcommand)]
+    Subscription(Box<subscription::SubscriptionCommand>),
     /// Query what is stored: one event, lists, timelines, port calls.
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -109,6 +113,7 @@ impl Cli {
             Command::Serve(arguments) => block_on(serve::run(&arguments)),
             Command::Publish(arguments) => block_on(publish::run(&arguments)),
             Command::Subscribe(arguments) => block_on(subscribe::run(&arguments)),
+            Command::Subscription(command) => block_on(subscription::run(&command)),
             Command::Events(command) => block_on(events::run(&command)),
             Command::Clearance(command) => block_on(clearance::run(&command)),
             Command::Node(command) => block_on(operate::run_node(&command)),

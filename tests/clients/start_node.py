@@ -3,7 +3,8 @@ against it, and stops it again: by its process id, and in good order, else the r
 
     python start_node.py --binary target/debug/tradelane -- python python/check.py
 
-The command finds the node by the file that TRADELANE_TEST_NODE names (see DESCRIPTION below)."""
+The command finds the node by the file that TRADELANE_TEST_NODE names (see DESCRIPTION below). It may kill the node's process (SIGKILL):
+the node is then started again, as systemd would. Any other end of the node before the command's is a failure."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -92,25 +94,56 @@ def main() -> int:
         check = run(binary, "config", "check", "--config", settings)
         if check.returncode != 0:
             return fail(f"config check refuses the settings:\n{check.stdout}{check.stderr}")
-        with (directory / "node.log").open("w") as log:
-            node = subprocess.Popen(
-                [binary, "serve", "--config", settings], stdout=log, stderr=subprocess.STDOUT, env=environment()
-            )
+        node = Node(binary, settings, directory)
         try:
-            if not wait_until_ready(node, operations):
+            if not wait_until_ready(node.process, operations):
                 return fail("the node did not become ready:\n" + (directory / "node.log").read_text())
             description = describe(directory, certificates, listen, operations)
             status = subprocess.run(
                 arguments.command, env={**os.environ, "TRADELANE_TEST_NODE": str(description)}, check=False
             ).returncode
         finally:
-            stopped = stop(node)
+            stopped = node.stop()
         if status != 0 or stopped != 0:
             log_tail = "".join((directory / "node.log").read_text().splitlines(keepends=True)[-60:])
             return fail(
                 f"{arguments.command} exited with {status}, the node with {stopped}. The end of its log:\n{log_tail}"
             )
     return 0
+
+
+class Node:
+    """The node's process, started again each time that it was killed, until it is stopped."""
+
+    def __init__(self, binary: Path, settings: Path, directory: Path) -> None:
+        self._command = [binary, "serve", "--config", settings]
+        self._log, self._process_file = directory / "node.log", directory / "node.pid"
+        self._stopping = False
+        self._lock = threading.Lock()
+        self.process = self._start()
+        threading.Thread(target=self._keep_running, name="node", daemon=True).start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("a") as log:
+            process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, env=environment())
+        # Put in place as a whole: whoever reads it sees one process or the other.
+        fresh = self._process_file.with_suffix(".new")
+        fresh.write_text(str(process.pid))
+        fresh.replace(self._process_file)
+        return process
+
+    def _keep_running(self) -> None:
+        while self.process.wait() == -signal.SIGKILL:
+            with self._lock:
+                if self._stopping:
+                    return
+                self.process = self._start()
+
+    def stop(self) -> int:
+        """SIGTERM, as systemd sends it; a node that does not stop by then is killed, and has failed."""
+        with self._lock:
+            self._stopping = True
+        return stop(self.process)
 
 
 def make_certificates(binary: Path, root: Path) -> dict[str, tuple[Path, Path]]:
@@ -161,6 +194,7 @@ def describe(directory: Path, certificates: dict[str, tuple[Path, Path]], listen
     content = {
         "address": f"localhost:{listen}",
         "operations": f"http://127.0.0.1:{operations}",
+        "process": str(directory / "node.pid"),
         "ca": str(directory / "pki" / domain_of(NODE_ID) / "ca.pem"),
         "participants": {
             name: {"id": spiffe_id, "cert": str(certificates[name][0]), "key": str(certificates[name][1])}
@@ -186,7 +220,6 @@ def wait_until_ready(node: subprocess.Popen[bytes], operations: int) -> bool:
 
 
 def stop(node: subprocess.Popen[bytes]) -> int:
-    """SIGTERM, as systemd sends it; a node that does not stop by then is killed, and has failed."""
     if node.poll() is None:
         node.send_signal(signal.SIGTERM)
         try:

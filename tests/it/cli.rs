@@ -20,20 +20,20 @@ use tradelane::{
 use crate::harness::Harness;
 
 /// Somebody at a shell of her own.
-struct Person {
+pub struct Person {
     folder: TempDir,
     profile: PathBuf,
 }
 
 /// What a command left.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Person {
-    fn new(harness: &Harness, who: &Issued) -> Self {
+    pub fn new(harness: &Harness, who: &Issued) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let profile = folder.path().join("profile.toml");
         let person = Self { folder, profile };
@@ -53,17 +53,17 @@ impl Person {
         fs::write(&self.profile, text).expect("a profile");
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
+    pub fn file(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         fs::write(&path, text).expect("a file");
         path
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().expect("a path of ASCII").to_owned()
     }
 
-    async fn runs(&self, words: &[&str]) -> Said {
+    pub async fn runs(&self, words: &[&str]) -> Said {
         let mut all = words.to_vec();
         let profile = self.profile.to_str().expect("a path of ASCII");
         all.extend(["--profile", profile]);
@@ -80,7 +80,7 @@ async fn run(words: &[&str]) -> Said {
 }
 
 /// One discharge a line, each of another container; `wrong` breaks a check digit.
-fn discharges(count: u32, wrong: Option<u32>) -> Vec<String> {
+pub fn discharges(count: u32, wrong: Option<u32>) -> Vec<String> {
     let line = |n: u32| {
         let mut container = container_number(n);
         if wrong == Some(n) {

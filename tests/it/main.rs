@@ -26,3 +26,4 @@ mod process;
 mod query;
 mod serve;
 mod sighup;
+mod subscription_cli;

@@ -32,6 +32,11 @@ class NodeUnderTest:
         self.operations: str = description["operations"]
         self.ca_file = Path(description["ca"])
         self._participants = description["participants"]
+        self._process_file = Path(description["process"])
+
+    def process_id(self) -> int:
+        """The node's process at this moment: after a kill, start_node.py starts another."""
+        return int(self._process_file.read_text())
 
     def participant(self, name: str) -> Participant:
         entry = self._participants[name]

@@ -1,0 +1,111 @@
+//! `tradelane subscription` as a person or a script runs it: the built binary against a whole node.
+
+use serde_json::Value;
+
+use crate::{
+    cli::{Person, Said, discharges},
+    harness::Harness,
+};
+
+fn json(said: &Said) -> Value {
+    assert_eq!(said.code, 0, "{}", said.err);
+    serde_json::from_str(&said.out).expect("one JSON document")
+}
+
+fn lines(said: &Said) -> Vec<Value> {
+    assert_eq!(said.code, 0, "{}", said.err);
+    said.out.lines().map(|line| serde_json::from_str(line).expect("a document a line")).collect()
+}
+
+/// The containers of deliveries, as `--output jsonl` writes them.
+fn containers(deliveries: &[Value]) -> Vec<String> {
+    let value = |delivery: &Value| delivery["event"]["signed"]["event"]["subjects"][0]["value"].clone();
+    deliveries.iter().map(|delivery| value(delivery).as_str().expect("a container").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_made_consumed_steered_and_deleted() {
+    let harness = Harness::start().await;
+    let port = Person::new(&harness, &harness.port);
+    let file = port.file("events.ndjson", &discharges(6, None).join("\n"));
+    assert_eq!(port.runs(&["publish", &file]).await.code, 0);
+
+    let create = ["subscription", "create", "gate", "--from", "earliest", "--type", "handling.discharged"];
+    let quick = ["--backoff-min", "50ms", "--backoff-max", "50ms"];
+    let made = json(&port.runs(&[&create[..], &quick, &["-o", "json"]].concat()).await);
+    assert_eq!((&made["name"], &made["state"]), (&"gate".into(), &"SUBSCRIPTION_STATE_ACTIVE".into()));
+    assert_eq!(port.runs(&[&create[..], &quick].concat()).await.code, 0, "creating it again changes nothing");
+    let other = port.runs(&[&create[..6], &["hold"], &quick].concat()).await;
+    assert_eq!(other.code, 65, "{}", other.err);
+    let listed = json(&port.runs(&["subscription", "list", "-o", "json"]).await);
+    assert_eq!(listed["subscriptions"][0]["lagEvents"], "6");
+
+    // Two are taken; what comes next is the third.
+    let consume = ["subscription", "consume", "gate", "-o", "jsonl"];
+    let first = lines(&port.runs(&[&consume[..], &["--count", "2"]].concat()).await);
+    let rest = lines(&port.runs(&[&consume[..], &["--until-caught-up"]].concat()).await);
+    assert_eq!((first.len(), rest.len()), (2, 4));
+    assert_eq!(lines(&port.runs(&[&consume[..], &["--until-caught-up"]].concat()).await).len(), 0);
+
+    // From the beginning again, now with a command: it fails at the first attempt, and is given the same event again.
+    assert_eq!(port.runs(&["subscription", "seek", "gate", "--to", "earliest"]).await.code, 0);
+    let done = port.path("done.jsonl");
+    let command = format!("test \"$TRADELANE_DELIVERY_ATTEMPT\" -gt 1 && cat >> '{done}'");
+    let said = port.runs(&["subscription", "consume", "gate", "--exec", &command, "--count", "12"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("exit status 1") && said.err.contains("12 events settled"), "{}", said.err);
+    let done = std::fs::read_to_string(&done).expect("written by the command");
+    let done: Vec<Value> = done.lines().map(|line| serde_json::from_str(line).expect("an event a line")).collect();
+    let done: Vec<String> = done
+        .iter()
+        .map(|event| event["signed"]["event"]["subjects"][0]["value"].as_str().expect("a container").to_owned())
+        .collect();
+    assert_eq!(done, containers(&[first, rest].concat()), "each once, in order");
+
+    for (verb, state) in [("pause", "paused"), ("resume", "active")] {
+        assert!(port.runs(&["subscription", verb, "gate"]).await.out.contains(state));
+    }
+    let longer = json(&port.runs(&["subscription", "update", "gate", "--lease", "2m", "-o", "json"]).await);
+    assert_eq!(
+        (&longer["definition"]["lease"], &longer["definition"]["backoffMin"]),
+        (&"120s".into(), &"0.050s".into())
+    );
+    assert_eq!(longer["definition"]["filters"][0]["types"][0], "handling.discharged");
+    assert!(port.runs(&["subscription", "show", "gate"]).await.out.contains("handling.discharged"));
+    let jobs = port.runs(&["subscription", "consume", "gate", "--exec", "true", "--jobs", "2"]).await;
+    assert!(jobs.code == 64 && jobs.err.contains("gate is ordered"), "{}", jobs.err);
+    assert_eq!(port.runs(&["subscription", "delete", "gate"]).await.code, 0);
+    let gone = port.runs(&["subscription", "show", "gate"]).await;
+    assert!(gone.code == 1 && gone.out.is_empty(), "{}", gone.err);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_cannot_process_is_parked_replayed_and_dropped() {
+    let harness = Harness::start().await;
+    let port = Person::new(&harness, &harness.port);
+    let file = port.file("events.ndjson", &discharges(8, None).join("\n"));
+    assert_eq!(port.runs(&["publish", &file]).await.code, 0);
+    let create = ["subscription", "create", "yard", "--from", "earliest", "--delivery", "shared"];
+    assert_eq!(port.runs(&create).await.code, 0);
+    let consume = ["subscription", "consume", "yard", "--jobs", "4", "--exec"];
+    let said = port.runs(&[&consume[..], &["exit 65", "--count", "8"]].concat()).await;
+    assert!(said.code == 0 && said.err.matches(": parked").count() == 8, "{}", said.err);
+    let list = ["subscription", "dead-letters", "list", "yard", "-o", "jsonl"];
+    let letters = lines(&port.runs(&list).await);
+    assert_eq!(letters.len(), 8);
+    assert!(letters.iter().all(|letter| letter["parked"] == true && letter["attempts"] == 1), "{letters:?}");
+    assert_eq!(letters[0]["reason"], "the command ended with exit status 65");
+
+    // Which ones must be said.
+    assert_eq!(port.runs(&["subscription", "dead-letters", "drop", "yard"]).await.code, 64);
+    let position = letters[0]["position"].as_str().expect("a position");
+    let said = port.runs(&["subscription", "dead-letters", "drop", "yard", position]).await;
+    assert!(said.code == 0 && said.err.contains("1 dead letters of yard are forgotten"), "{}", said.err);
+    let said = port.runs(&["subscription", "dead-letters", "replay", "yard", "--all"]).await;
+    assert!(said.code == 0 && said.err.contains("7 dead letters of yard are delivered again"), "{}", said.err);
+    let said = port.runs(&[&consume[..], &["test \"$TRADELANE_REPLAYED\" = 1", "--count", "7"]].concat()).await;
+    assert!(said.code == 0 && said.err.contains("7 events settled"), "{}", said.err);
+    assert_eq!(lines(&port.runs(&list).await).len(), 0);
+    harness.stop().await;
+}
