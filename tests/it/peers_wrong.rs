@@ -99,7 +99,13 @@ fn sent(event: &Event, source_sequence: u64) -> ReplicatedEvent {
 }
 
 fn batch(after_sequence: u64, through: u64, events: Vec<ReplicatedEvent>) -> ReplicateResponse {
-    messages::batch(ReplicaBatch { after_sequence, through: Some(at(through)), events, head_sequence: 9 })
+    messages::batch(ReplicaBatch {
+        after_sequence,
+        through: Some(at(through)),
+        events,
+        head_sequence: 9,
+        whole_origins: Vec::new(),
+    })
 }
 
 /// What stops the link, with the reason.
