@@ -42,6 +42,9 @@ fn once_tells_the_whole_voyage_and_ends() {
         assert!(seen.iter().any(|line| line.contains(kind)), "{kind} is missing in {out}");
     }
     assert!(seen[17].contains("gated_out") && seen[17].contains("CSQU3054383"), "{}", seen[17]);
+    // Each once, though customs were away while one of them was published.
+    assert!(out.contains("(customs go away;") && out.contains("(they are back,"), "{out}");
+    assert!(out.contains("customs have acknowledged 18 events"), "{out}");
     // The other node got what the agreement lets through, each event from its origin, and nothing of why goods were held.
     let got: Vec<&str> = out.lines().filter(|line| line.trim_start().starts_with("gets ")).collect();
     assert_eq!(got.len(), 14, "{out}");

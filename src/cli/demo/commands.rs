@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{
+    customs::SUBSCRIPTION,
     scenario::{FREE_CONTAINERS, HELD_CONTAINER, HELD_DECLARATION, Step},
     setup::{Member, Setup, TERMINAL},
 };
@@ -58,6 +59,17 @@ pub fn of_this_program(program: &Path, setup: &Setup) -> Vec<PrintedCommand> {
             &["subscribe", "--from", "earliest", "--until-caught-up", "-o", "jsonl"],
         ),
         command("Live, from now on (Ctrl-C ends it)", "customs", &["subscribe"]),
+        command("How far customs' durable subscription is", "customs", &["subscription", "show", SUBSCRIPTION]),
+        command(
+            "A durable subscription of one's own",
+            "customs",
+            &["subscription", "create", "mine", "--from", "earliest"],
+        ),
+        command(
+            "Run a command for each of its events: its exit status acknowledges or rejects (again: the next three)",
+            "customs",
+            &["subscription", "consume", "mine", "--count", "3", "--exec", "echo \"$TRADELANE_EVENT_TYPE\""],
+        ),
         command("The node as its operator sees it", "operator", &["node", "show"]),
         command("May the terminal publish? Which grant says so?", "operator", &["check-access", TERMINAL, "publish"]),
     ]

@@ -8,12 +8,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use self::{
-    commands::PrintedCommand,
-    gate::Gate,
-    setup::Setup,
-    stage::{CustomsStream, Stage},
-};
+use self::{commands::PrintedCommand, customs::Customs, gate::Gate, setup::Setup, stage::Stage};
 use super::{
     ExitCode, Failure,
     connect::NodeAddress,
@@ -26,6 +21,7 @@ use crate::{
 };
 
 mod commands;
+mod customs;
 mod gate;
 mod neighbour;
 pub(super) mod scenario;
@@ -108,15 +104,21 @@ async fn show(arguments: &DemoArguments, setup: &Setup, address: &NodeAddress) -
     let mut terminal = Terminal::new(OutputFormat::Table);
     introduce(&mut terminal, setup, address)?;
     let stage = Stage::open(setup).await?;
-    let mut customs = CustomsStream::open(setup).await?;
+    let mut customs = Customs::open(setup).await?;
     let mut gate = Gate::open(setup).await?;
     let steps = scenario::steps(SystemClock.now_ns());
-    for step in &steps {
+    for (index, step) in steps.iter().enumerate() {
+        if index == steps.len() / 2 {
+            customs.go_away(&mut terminal)?;
+        }
         stage.publish(&mut terminal, step).await?;
         customs.show_until(&mut terminal, &step.event.event_id).await?;
         gate.show_change(&mut terminal, step).await?;
         tokio::time::sleep(Duration::from_millis(arguments.pace)).await;
     }
+    customs.sum_up(&mut terminal)?;
+    // They leave: whoever consumes by the printed commands is the only one.
+    drop(customs);
     let last = steps.last().map(|step| step.event.event_id.clone()).unwrap_or_default();
     neighbour::show(&mut setup.neighbour.stream().await?, &mut terminal, &last).await?;
     print_commands(&mut terminal, setup, address, &steps)?;
@@ -134,8 +136,8 @@ fn introduce(terminal: &mut Terminal, setup: &Setup, address: &NodeAddress) -> s
     terminal.line(&title)?;
     terminal
         .line(&format!("  listens at {address}, mutual TLS 1.3; its files are in {}", setup.directory.display()))?;
-    terminal.line("  A terminal, a carrier and customs publish a voyage; below each event is what the customs agency's stream brings,\n  and what the \
-                   terminal's gate is told: which container may leave.\n")?;
+    terminal.line("  A terminal, a carrier and customs publish a voyage; below each event is what the customs agency's durable\n  \
+                   subscription brings, and what the terminal's gate is told: which container may leave.\n")?;
     terminal.flush()
 }
 
