@@ -30,9 +30,9 @@ ANSWER_BYTES_MIN = 100
 # Where frames begin in a half of the journal.
 FRAMES_AT = 4096
 
-# 123 fdatasync(9</data/journal.0> <unfinished ...>  and later  123 <... fdatasync resumed>) = 0
-STARTED = re.compile(r"^(?P<pid>\d+) (?P<call>\w+)\(\d+<(?P<file>.*?)>(?=[,)]| <unfinished)(?P<rest>.*)$")
-RESUMED = re.compile(r"^(?P<pid>\d+) <\.\.\. (?P<call>\w+) resumed>(?P<rest>.*)$")
+# 123 fdatasync(9</data/journal.0> <unfinished ...>  and later  123 <... fdatasync resumed>) = 0; a short pid is padded to five places.
+STARTED = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\(\d+<(?P<file>.*?)>(?=[,)]| <unfinished)(?P<rest>.*)$")
+RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<call>\w+) resumed>(?P<rest>.*)$")
 RESULT = re.compile(r" = (?P<result>-?\d+)")
 # The end of a pwrite64's arguments: how many bytes, and where.
 PLACE = re.compile(r", (?P<bytes>\d+), (?P<at>\d+)(?:\)| <unfinished)")
@@ -136,6 +136,8 @@ class Reading(unittest.TestCase):
 
     def test_order_decides(self) -> None:
         self.assertEqual(read_trace([self.WRITE, self.SYNC, self.SEND], "7443"), Tally(1, 1, []))
+        padded = [line.replace(" ", "     ", 1) for line in (self.WRITE, self.SYNC, self.SEND)]
+        self.assertEqual(read_trace(padded, "7443"), Tally(1, 1, []))
         self.assertEqual(len(read_trace([self.WRITE, self.SEND, self.SYNC], "7443").faults or []), 1)
         begun = "7 fdatasync(9</d/journal.0> <unfinished ...>"
         done = "7 <... fdatasync resumed>) = 0"
