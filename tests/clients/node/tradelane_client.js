@@ -26,26 +26,27 @@ const details = protobuf.parse(`
 `, { keepCase: true }).root;
 
 /**
- * Loads the services of proto/ and connects to the node, which refuses whoever shows no certificate.
+ * Loads the services of proto/ and connects one of them to the node, which refuses whoever shows no certificate.
  * @param {string} address host and port; the host must be a name in the node's certificate
  * @param {{ca: string, cert: string, key: string}} identity PEM files: whom we trust, and who we are
  * @param {string} protoDir where proto/ of this repository is
+ * @param {'EventService'|'SubscriptionService'} service which
  */
-export function connect(address, identity, protoDir) {
-  const definition = loadSync('tradelane/v1/event_service.proto', {
+export function connect(address, identity, protoDir, service = 'EventService') {
+  const definition = loadSync(['tradelane/v1/event_service.proto', 'tradelane/v1/subscription_service.proto'], {
     includeDirs: [protoDir],
     keepCase: true,
     enums: String,
     longs: String,
     oneofs: true,
   });
-  const { EventService } = grpc.loadPackageDefinition(definition).tradelane.v1;
+  const { [service]: Service } = grpc.loadPackageDefinition(definition).tradelane.v1;
   const credentials = grpc.credentials.createSsl(
     readFileSync(identity.ca),
     readFileSync(identity.key),
     readFileSync(identity.cert),
   );
-  return new EventService(address, credentials, {
+  return new Service(address, credentials, {
     // Notices within half a minute that the other side, or a firewall between, has gone without a word.
     'grpc.keepalive_time_ms': 20_000,
     'grpc.keepalive_timeout_ms': 10_000,
