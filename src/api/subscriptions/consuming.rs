@@ -28,6 +28,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const CREDIT_DEFAULT: u32 = 100;
 /// Settlements of one consumer that are on their way to the disk: beyond, no more are read.
 const SETTLING_MAX: usize = 64;
+/// With a connection both directions of a stream go; within so long after one, the other is seen to be gone.
+const GONE_WITHIN: Duration = Duration::from_millis(100);
 /// The machine's clock may be set while the certificate's end is waited for: it is looked at again at least so often.
 const CLOCK_RECHECK: Duration = Duration::from_secs(30);
 
@@ -114,7 +116,12 @@ impl Hearing {
             };
             silent_at = Instant::now() + SILENCE_MAX;
             match heard {
-                Ok(None) => return (Leaving::InOrder, ConsumeEnd::Left),
+                // Where a ping is never answered the transport closes the connection, and the requests end as if by the caller's wish. But
+                // whoever leaves in order still reads her answers.
+                Ok(None) => match timeout(GONE_WITHIN, self.consumption.reader_gone()).await {
+                    Ok(()) => return (Leaving::Broken, ConsumeEnd::Broken),
+                    Err(_) => return (Leaving::InOrder, ConsumeEnd::Left),
+                },
                 Err(status) if status.code() == Code::InvalidArgument => {
                     let violation = asked::violation("", "MESSAGE_MALFORMED", status.message());
                     return (Leaving::Broken, ConsumeEnd::Malformed(vec![violation]));
