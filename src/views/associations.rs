@@ -1,10 +1,13 @@
 //! What belongs together, from the association events of the log: bills, declarations, containers, parties of a consignment. Kept in
-//! memory (a few hundred bytes a statement) and read back at start by way of the search index. It never decides who may bind a party:
-//! the publish door did, before the event was stored.
+//! memory (some two hundred and forty bytes a statement) and read back at start by way of the search index. It never decides who may bind
+//! a party: the publish door did, before the event was stored.
 
+mod few;
 pub mod graph;
-pub mod group;
+mod group;
+mod interner;
 pub mod statement;
+mod statements;
 
 use std::{
     collections::BTreeSet,

@@ -4,7 +4,6 @@ pub mod associations;
 pub mod candidates;
 pub mod clearance;
 pub mod decoded;
-mod few;
 pub mod finder;
 pub mod fold_order;
 pub mod page_token;

@@ -1,45 +1,51 @@
 //! All groups together, and what is found by subject and by participant. It never knows who asks: whether a caller may know of a tie is
 //! decided by the statements that hold it up.
+//!
+//! Everything that many statements name stands once and is spoken of by its number, so that a statement with two subjects of its own takes
+//! some two hundred and forty bytes in all. What statements come to is found when somebody asks, but for the few groups of many.
 
 use std::{
     borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    sync::Arc,
+    hash::{BuildHasher, RandomState},
 };
 
+use hashbrown::HashTable;
+
 use super::{
-    group::Group,
-    statement::{Statement, Subject, bytes_of},
+    few::FewNumbers,
+    group::{Fold, Group},
+    interner::Interner,
+    statement::{Statement, Subject, bytes_of, kind_of},
+    statements::{Stated, Statements},
 };
-use crate::{
-    domain::{
-        EventId, Sequence,
-        bindings::{NewBinding, SubjectKey},
-    },
-    views::{few::FewSet, fold_order::FoldKey},
+use crate::domain::{
+    EventId, Sequence,
+    bindings::{NewBinding, SubjectKey},
 };
 
 /// So many of a participant's latest bindings are kept for announcing. Who was away for longer looks with a query.
 pub const ANNOUNCED_MAX: usize = 256;
 
-/// Which group: the administration that speaks, and the parent.
-type GroupKey = (Arc<str>, Subject);
-
-/// The associations in force.
+/// The associations in force. Names are those of administrations, publishers and participants.
 #[derive(Debug, Default)]
 pub struct Graph {
-    groups: HashMap<GroupKey, Group>,
-    /// The groups in which a subject is the parent or a tied child.
-    groups_of: HashMap<Subject, FewSet<GroupKey>>,
-    /// The known subjects of one kind and value, for who asks without issuer or date.
-    by_value: HashMap<(u8, Box<str>), FewSet<Subject>>,
-    /// Where a statement stands, for when it is revised.
-    statements: HashMap<(Arc<str>, EventId), (GroupKey, FoldKey)>,
+    names: Interner,
+    subjects: Interner,
+    /// By subject, the groups in which it is the parent or a tied child.
+    groups_of: Vec<FewNumbers>,
+    /// The subjects by kind and value alone, for who asks without issuer or date.
+    by_value: HashTable<u32>,
+    groups: Vec<Group>,
+    /// The groups by administration and parent.
+    by_parent: HashTable<u32>,
+    hasher: RandomState,
+    statements: Statements,
     /// What was revised, also where the statement itself is not known yet.
-    revised: HashSet<(Arc<str>, EventId)>,
+    revised: HashSet<(u32, EventId)>,
     /// The groups in which a participant is named: who is in none is bound to nothing.
-    named_in: HashMap<Box<str>, BTreeSet<GroupKey>>,
-    announced: HashMap<Box<str>, VecDeque<NewBinding>>,
+    named_in: HashMap<u32, BTreeSet<u32>>,
+    announced: HashMap<u32, VecDeque<NewBinding>>,
 }
 
 /// One tie of a subject.
@@ -64,97 +70,128 @@ pub struct AllOfAKind {
     pub said_at: Sequence,
 }
 
-/// What a group came to before it was changed.
-struct Before {
-    children: BTreeSet<Subject>,
-    bound: BTreeMap<Box<str>, BTreeSet<Subject>>,
+/// What a group came to before it was changed, and the place of the last statement that changes it.
+struct Touched {
+    children: BTreeSet<u32>,
+    bound: BTreeMap<u32, BTreeSet<u32>>,
+    sequence: Sequence,
 }
 
 impl Graph {
-    /// Takes in what some events say, in the order of the log, and folds each group that they touch once.
+    /// Takes in what some events say, in the order of the log.
     pub fn apply(&mut self, statements: Vec<Statement>) {
-        let mut touched: HashMap<GroupKey, (Before, bool, Sequence)> = HashMap::new();
+        let mut touched: HashMap<u32, Touched> = HashMap::new();
         for statement in statements {
             self.take_in(&statement, &mut touched);
         }
-        for (key, (before, refold, sequence)) in touched {
-            if let Some(group) = self.groups.get_mut(&key).filter(|_| refold) {
-                group.refold();
-            }
-            self.index(&key, &before, sequence);
+        for (group, before) in touched {
+            self.groups[group as usize].settle(&self.statements, &self.subjects);
+            self.index(group, &before);
         }
     }
 
-    fn take_in(&mut self, statement: &Statement, touched: &mut HashMap<GroupKey, (Before, bool, Sequence)>) {
-        let publisher = statement.key.publisher.clone();
+    fn take_in(&mut self, statement: &Statement, touched: &mut HashMap<u32, Touched>) {
+        let (publisher, _) = self.names.intern(statement.key.publisher.as_bytes());
         if let Some(revised) = statement.revises {
-            let id = (publisher.clone(), revised);
-            if let Some((group, key)) = self.statements.remove(&id) {
-                let (_, refold, sequence) = self.touch(&group, touched);
-                (*refold, *sequence) = (true, statement.sequence);
-                self.groups.entry(group).or_default().remove(&key);
+            if let Some(place) = self.statements.find(publisher, &revised) {
+                let group = self.statements.at(place).group;
+                self.touch(group, statement.sequence, touched);
+                self.groups[group as usize].remove(place);
+                self.statements.remove(place);
             }
-            self.revised.insert(id);
+            self.revised.insert((publisher, revised));
         }
-        let id = (publisher, statement.key.event_id);
-        let Some(says) = statement.says.clone() else { return };
-        if self.revised.contains(&id) || self.statements.contains_key(&id) {
+        let event_id = statement.key.event_id;
+        let Some(says) = &statement.says else { return };
+        if self.revised.contains(&(publisher, event_id)) || self.statements.find(publisher, &event_id).is_some() {
             return;
         }
-        let group = (says.domain.clone(), says.parent.clone());
-        let (_, refold, sequence) = self.touch(&group, touched);
-        *sequence = statement.sequence;
-        self.statements.insert(id, (group.clone(), statement.key.clone()));
-        let in_order = self.groups.entry(group).or_default().insert(statement, says);
-        *refold |= !in_order;
+        let (domain, _) = self.names.intern(says.domain.as_bytes());
+        let parent = self.subject(&says.parent);
+        let group = self.group(domain, parent);
+        self.touch(group, statement.sequence, touched);
+        let children: Vec<u32> = says.children.iter().map(|child| self.subject(child)).collect();
+        let participants: Vec<u32> =
+            says.participants.iter().map(|name| self.names.intern(name.as_bytes()).0).collect();
+        let said = (&statement.key, statement.sequence, says);
+        let place = self.statements.insert(Stated::new(said, (publisher, group), &children, &participants));
+        self.groups[group as usize].insert(place, &self.statements, &self.names, &self.subjects);
     }
 
-    /// Notes what a group came to before its first change.
-    fn touch<'a>(
-        &self,
-        key: &GroupKey,
-        touched: &'a mut HashMap<GroupKey, (Before, bool, Sequence)>,
-    ) -> &'a mut (Before, bool, Sequence) {
-        touched.entry(key.clone()).or_insert_with(|| (Before::of(self.groups.get(key)), false, Sequence::ZERO))
+    /// The number of a subject, which is known from now on.
+    fn subject(&mut self, subject: &Subject) -> u32 {
+        let (number, is_new) = self.subjects.intern(subject.borrow());
+        if is_new {
+            self.groups_of.push(FewNumbers::default());
+            let Self { by_value, subjects, hasher, .. } = self;
+            let hash = |number: &u32| value_hash(hasher, &Subject::fields_of(subjects.get(*number)));
+            by_value.insert_unique(hash(&number), number, hash);
+        }
+        number
+    }
+
+    /// The number of a group, which is there from now on.
+    fn group(&mut self, domain: u32, parent: u32) -> u32 {
+        let Self { groups, by_parent, hasher, .. } = self;
+        let key = |group: &Group| (group.domain, group.parent);
+        let hash = hasher.hash_one((domain, parent));
+        if let Some(number) = by_parent.find(hash, |other| key(&groups[*other as usize]) == (domain, parent)) {
+            return *number;
+        }
+        let number = u32::try_from(groups.len()).expect("there are no more groups than statements");
+        groups.push(Group::new(domain, parent));
+        by_parent.insert_unique(hash, number, |other| hasher.hash_one(key(&groups[*other as usize])));
+        number
+    }
+
+    fn fold(&self, group: u32) -> std::borrow::Cow<'_, Fold> {
+        self.groups[group as usize].fold(&self.statements, &self.subjects)
+    }
+
+    /// Notes what a group came to before its first change, and the place of its latest.
+    fn touch(&self, group: u32, sequence: Sequence, touched: &mut HashMap<u32, Touched>) {
+        touched.entry(group).or_insert_with(|| Touched::of(&self.fold(group))).sequence = sequence;
     }
 
     /// Brings what is found by subject and participant up to what the group comes to now.
-    fn index(&mut self, key: &GroupKey, before: &Before, sequence: Sequence) {
-        let after = Before::of(self.groups.get(key));
-        let parent = &key.1;
-        if self.groups.get(key).is_some_and(Group::is_empty) {
-            self.groups.remove(key);
-            self.forget(parent, key);
+    fn index(&mut self, number: u32, before: &Touched) {
+        let after = Touched::of(&self.fold(number));
+        let group = &self.groups[number as usize];
+        let parent = group.parent;
+        let of_parent = &mut self.groups_of[parent as usize];
+        if group.is_empty() {
+            of_parent.remove_from_set(number);
         } else {
-            self.remember(parent, key);
+            of_parent.add_to_set(number);
         }
-        before
-            .children
-            .difference(&after.children)
-            .filter(|child| *child != parent)
-            .for_each(|child| self.forget(child, key));
-        after.children.difference(&before.children).for_each(|child| self.remember(child, key));
+        for child in before.children.difference(&after.children).filter(|child| **child != parent) {
+            self.groups_of[*child as usize].remove_from_set(number);
+        }
+        for child in after.children.difference(&before.children) {
+            self.groups_of[*child as usize].add_to_set(number);
+        }
         for participant in before.bound.keys().filter(|participant| !after.bound.contains_key(*participant)) {
             if let Some(groups) = self.named_in.get_mut(participant) {
-                groups.remove(key);
+                groups.remove(&number);
                 if groups.is_empty() {
                     self.named_in.remove(participant);
                 }
             }
         }
+        let subject = self.subject_at(parent);
         for (participant, bound) in &after.bound {
             let was = before.bound.get(participant);
             if was.is_none() {
-                self.named_in.entry(participant.clone()).or_default().insert(key.clone());
+                self.named_in.entry(*participant).or_default().insert(number);
             }
             if was.is_none_or(|was| !bound.is_subset(was)) {
-                self.announce(participant, NewBinding { sequence, subject: parent.term() });
+                self.announce(*participant, NewBinding { sequence: before.sequence, subject: subject.term() });
             }
         }
     }
 
-    fn announce(&mut self, participant: &str, binding: NewBinding) {
-        let announced = self.announced.entry(participant.into()).or_default();
+    fn announce(&mut self, participant: u32, binding: NewBinding) {
+        let announced = self.announced.entry(participant).or_default();
         announced.push_back(binding);
         // Groups of one batch are indexed in no order.
         announced.make_contiguous().sort_by_key(|binding| binding.sequence);
@@ -163,72 +200,71 @@ impl Graph {
         }
     }
 
-    fn remember(&mut self, subject: &Subject, key: &GroupKey) {
-        let fields = subject.fields();
-        self.by_value.entry((fields.kind, fields.value.into())).or_default().insert(subject.clone());
-        self.groups_of.entry(subject.clone()).or_default().insert(key.clone());
+    fn subject_at(&self, number: u32) -> Subject {
+        Subject::from_bytes(self.subjects.get(number))
     }
 
-    fn forget(&mut self, subject: &Subject, key: &GroupKey) {
-        let Some(groups) = self.groups_of.get_mut(subject) else { return };
-        groups.remove(key);
-        if !groups.is_empty() {
-            return;
-        }
-        self.groups_of.remove(subject);
-        let fields = subject.fields();
-        let by_value = (fields.kind, Box::from(fields.value));
-        if let Some(subjects) = self.by_value.get_mut(&by_value) {
-            subjects.remove(subject);
-            if subjects.is_empty() {
-                self.by_value.remove(&by_value);
-            }
-        }
+    /// The groups in which a subject is the parent or a tied child, by administration and parent.
+    fn groups_of(&self, subject: u32) -> Vec<u32> {
+        let mut groups = self.groups_of[subject as usize].as_slice().to_vec();
+        groups.sort_by_key(|number| {
+            let group = &self.groups[*number as usize];
+            (self.names.get(group.domain), self.subjects.get(group.parent))
+        });
+        groups
     }
 
     /// Whether an association in force makes the participant a party of the subject.
     #[must_use]
     pub fn is_bound(&self, participant: &str, subject: &SubjectKey<'_>) -> bool {
-        if !self.named_in.contains_key(participant) {
-            return false;
-        }
-        let bytes = bytes_of(subject);
-        let Some(groups) = self.groups_of.get(&*bytes) else { return false };
-        groups.iter().filter_map(|key| Some((key, self.groups.get(key)?))).any(|((_, parent), group)| {
-            let is_parent = Borrow::<[u8]>::borrow(parent) == &*bytes;
-            (is_parent && group.binds_to_parent(participant)) || group.binds_to_child(participant, &bytes)
+        let named = self.names.find(participant.as_bytes()).filter(|number| self.named_in.contains_key(number));
+        let Some(participant) = named else { return false };
+        let Some(subject) = self.subjects.find(&bytes_of(subject)) else { return false };
+        self.groups_of[subject as usize].as_slice().iter().any(|number| {
+            let group = &self.groups[*number as usize];
+            if !group.may_bind(participant, &self.statements) {
+                return false;
+            }
+            let fold = self.fold(*number);
+            (group.parent == subject && fold.binds_to_parent(participant)) || fold.binds_to_child(participant, subject)
         })
     }
 
     /// The subjects of a kind and value that any association names, where issuer and date are empty or as given.
     #[must_use]
     pub fn matching(&self, asked: &SubjectKey<'_>) -> Vec<Subject> {
-        let known = self.by_value.get(&(asked.kind, Box::from(asked.value)));
-        let fits = |subject: &&Subject| {
+        let fits = |subject: &Subject| {
             let fields = subject.fields();
             let agrees = |asked: &str, has: &str| asked.is_empty() || asked == has;
-            agrees(asked.issuer, fields.issuer) && agrees(asked.date, fields.date)
+            (fields.kind, fields.value) == (asked.kind, asked.value)
+                && agrees(asked.issuer, fields.issuer)
+                && agrees(asked.date, fields.date)
         };
-        known.into_iter().flat_map(FewSet::iter).filter(fits).cloned().collect()
+        let known = self.by_value.iter_hash(value_hash(&self.hasher, asked));
+        let tied = known.filter(|number| !self.groups_of[**number as usize].as_slice().is_empty());
+        let mut found: Vec<Subject> = tied.map(|number| self.subject_at(*number)).filter(fits).collect();
+        found.sort();
+        found
     }
 
     /// Every tie of a subject, to its parents and to its children.
     #[must_use]
     pub fn ties(&self, subject: &Subject) -> Vec<Tie> {
+        let Some(subject) = self.subjects.find(subject.borrow()) else { return Vec::new() };
         let mut ties = Vec::new();
-        for key in self.groups_of.get(subject).into_iter().flat_map(FewSet::iter) {
-            let Some(group) = self.groups.get(key) else { continue };
-            let mut tie = |other: &Subject, child: &Subject| {
-                let supports = group.supports(child.borrow()).to_vec();
-                ties.push(Tie { other: other.clone(), other_is_parent: other == &key.1, supports });
+        for number in self.groups_of(subject) {
+            let (fold, parent) = (self.fold(number), self.groups[number as usize].parent);
+            let mut tie = |other: Subject, other_is_parent: bool, child: u32| {
+                ties.push(Tie { other, other_is_parent, supports: fold.supports(child).to_vec() });
             };
-            if *subject == key.1 {
-                let children: BTreeSet<&Subject> = group.children().filter(|child| *child != subject).collect();
-                for child in children {
-                    tie(child, child);
+            if subject == parent {
+                let children = fold.children().filter(|child| *child != subject);
+                let children: BTreeMap<Subject, u32> = children.map(|child| (self.subject_at(child), child)).collect();
+                for (other, child) in children {
+                    tie(other, false, child);
                 }
             } else {
-                tie(&key.1, subject);
+                tie(self.subject_at(parent), true, subject);
             }
         }
         ties
@@ -237,13 +273,16 @@ impl Graph {
     /// What administrations say are all the children that a subject has, each kind for itself.
     #[must_use]
     pub fn complete_children(&self, parent: &Subject) -> Vec<AllOfAKind> {
+        let Some(parent) = self.subjects.find(parent.borrow()) else { return Vec::new() };
         let mut all = Vec::new();
-        let groups = self.groups_of.get(parent).into_iter().flat_map(FewSet::iter);
-        for key in groups.filter(|key| key.1 == *parent) {
-            let Some(group) = self.groups.get(key) else { continue };
-            all.extend(group.complete_kinds().map(|(kind, said_at)| AllOfAKind {
+        for number in self.groups_of(parent).into_iter().filter(|number| self.groups[*number as usize].parent == parent)
+        {
+            let fold = self.fold(number);
+            let is_of = |child: &u32, kind: u8| kind_of(self.subjects.get(*child)) == kind;
+            all.extend(fold.complete_kinds().map(|(kind, said_at)| AllOfAKind {
                 kind,
-                children: group.children().filter(|child| child.fields().kind == kind).cloned().collect(),
+                children:
+                    fold.children().filter(|child| is_of(child, kind)).map(|child| self.subject_at(child)).collect(),
                 said_at,
             }));
         }
@@ -253,29 +292,34 @@ impl Graph {
     /// All that a participant is bound to; none where that is more than `count_max`.
     #[must_use]
     pub fn bound_subjects(&self, participant: &str, count_max: usize) -> Option<BTreeSet<Subject>> {
+        let Some(participant) = self.names.find(participant.as_bytes()) else { return Some(BTreeSet::new()) };
         let mut bound = BTreeSet::new();
-        for key in self.named_in.get(participant).into_iter().flatten() {
-            bound.insert(key.1.clone());
-            bound.extend(self.groups.get(key).map(|group| group.bound_children(participant)).unwrap_or_default());
+        for number in self.named_in.get(&participant).into_iter().flatten() {
+            bound.insert(self.groups[*number as usize].parent);
+            bound.extend(self.fold(*number).bound_children(participant));
             if bound.len() > count_max {
                 return None;
             }
         }
-        Some(bound)
+        Some(bound.into_iter().map(|number| self.subject_at(number)).collect())
     }
 
     /// What the participant was newly bound to after a place.
     #[must_use]
     pub fn newly_bound(&self, participant: &str, after: Sequence) -> Vec<NewBinding> {
-        let announced = self.announced.get(participant).into_iter().flatten();
+        let participant = self.names.find(participant.as_bytes());
+        let announced = participant.and_then(|number| self.announced.get(&number)).into_iter().flatten();
         announced.filter(|binding| binding.sequence > after).cloned().collect()
     }
 }
 
-impl Before {
-    fn of(group: Option<&Group>) -> Self {
-        let Some(group) = group else { return Self { children: BTreeSet::new(), bound: BTreeMap::new() } };
-        let bound = group.participants().map(|participant| (participant.into(), group.bound_children(participant)));
-        Self { children: group.children().cloned().collect(), bound: bound.collect() }
+fn value_hash(hasher: &RandomState, subject: &SubjectKey<'_>) -> u64 {
+    hasher.hash_one((subject.kind, subject.value))
+}
+
+impl Touched {
+    fn of(fold: &Fold) -> Self {
+        let bound = fold.participants().map(|participant| (participant, fold.bound_children(participant)));
+        Self { children: fold.children().collect(), bound: bound.collect(), sequence: Sequence::ZERO }
     }
 }

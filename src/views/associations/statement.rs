@@ -53,10 +53,22 @@ impl Subject {
         Self(bytes_of(subject).into())
     }
 
+    /// The subject of the bytes that [`bytes_of`] made.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
     /// The subject's fields.
     #[must_use]
     pub fn fields(&self) -> SubjectKey<'_> {
-        let (head, text) = self.0.split_at(5);
+        Self::fields_of(&self.0)
+    }
+
+    /// The fields in the bytes that [`bytes_of`] made.
+    #[must_use]
+    pub fn fields_of(bytes: &[u8]) -> SubjectKey<'_> {
+        let (head, text) = bytes.split_at(5);
         let text = std::str::from_utf8(text).expect("every key was made from strings");
         let length = |at: usize| usize::from(u16::from_le_bytes([head[at], head[at + 1]]));
         let (issuer, rest) = text.split_at(length(1));
@@ -103,6 +115,12 @@ pub fn bytes_of(subject: &SubjectKey<'_>) -> Vec<u8> {
     bytes.extend_from_slice(date.as_bytes());
     bytes.extend_from_slice(value.as_bytes());
     bytes
+}
+
+/// The `IdentifierKind` in the bytes that [`bytes_of`] made.
+#[must_use]
+pub const fn kind_of(bytes: &[u8]) -> u8 {
+    bytes[0]
 }
 
 impl Statement {

@@ -1,10 +1,12 @@
 //! Who is bound to what, and what belongs together, as associations come in any order.
 
-use super::*;
+use super::{statement::Says, *};
 use crate::{
+    domain::EventId,
     testing::events::{self, CARRIER, HOUR_NS, Voyage},
     views::{
         decoded::{canonical, key},
+        fold_order::FoldKey,
         test_node::{NOW_NS, TestNode},
     },
     wire::proto::{self, Association, AssociationStep, Event, IdentifierKind, Party, SubjectRole, event::Body},
@@ -176,4 +178,81 @@ async fn a_restart_and_a_rebuild_come_to_the_same() {
     assert_eq!(view.load().await, Ok(Sequence(4)));
     assert!(state.is_bound(OTHER_BROKER, &key(&canonical(&container(3)))));
     assert_eq!(*state.progress().borrow(), Sequence(4));
+}
+
+/// A subject that none of the story's is.
+fn numbered(kind: IdentifierKind, number: u8) -> Subject {
+    Subject::of(&SubjectKey { kind: kind as u8, value: &format!("N{number}"), issuer: "", date: "" })
+}
+
+/// What a test draws of a statement: hour, attached, complete, children, participants, and which earlier one it revises.
+type Drawn = (u8, bool, bool, Vec<u8>, Vec<u8>, Option<u8>);
+
+fn statement((number, drawn): (usize, &Drawn)) -> Statement {
+    let (hour, attached, complete, children, participants, revises) = drawn;
+    let id = |number: usize| EventId::from_bytes([number as u8 + 1; 16]);
+    let says = Says {
+        domain: "carrier.example".into(),
+        parent: numbered(IdentifierKind::BillOfLading, 0),
+        attached: *attached,
+        complete: *complete,
+        children: children.iter().map(|child| numbered(IdentifierKind::Container, child % 4)).collect(),
+        participants: participants.iter().map(|one| format!("spiffe://p.example/{}", one % 3).into()).collect(),
+    };
+    Statement {
+        key: FoldKey {
+            span_end_ns: i64::from(*hour % 8),
+            coarseness: 0,
+            created_ns: 0,
+            event_id: id(number),
+            publisher: CARRIER.into(),
+        },
+        sequence: Sequence(number as u64 + 1),
+        revises: revises.filter(|_| number > 0).map(|one| id(usize::from(one) % number)),
+        says: Some(says),
+    }
+}
+
+/// Everything that can be asked of a graph of these statements.
+fn known(graph: &Graph) -> impl PartialEq + std::fmt::Debug + use<> {
+    let bill = numbered(IdentifierKind::BillOfLading, 0);
+    let containers = (0..4).map(|number| numbered(IdentifierKind::Container, number));
+    let subjects: Vec<Subject> = containers.chain([bill.clone()]).collect();
+    let participants = (0..3).map(|number| format!("spiffe://p.example/{number}"));
+    let bound: Vec<_> = participants
+        .map(|name| {
+            let is_bound = subjects.iter().filter(|subject| graph.is_bound(&name, &subject.fields()));
+            let is_bound: BTreeSet<Subject> = is_bound.cloned().collect();
+            assert_eq!(graph.bound_subjects(&name, usize::MAX), Some(is_bound.clone()), "asked both ways");
+            is_bound
+        })
+        .collect();
+    let of_each: Vec<_> = subjects.iter().map(|one| (graph.ties(one), graph.matching(&one.fields()))).collect();
+    let mut complete = graph.complete_children(&bill);
+    complete.sort_by_key(|all| all.kind);
+    (bound, of_each, complete)
+}
+
+proptest::proptest! {
+    #[test]
+    fn one_by_one_in_any_order_comes_to_what_all_at_once_in_their_order_does(
+        drawn in proptest::collection::vec(
+            (0_u8..8, proptest::bool::weighted(0.8), proptest::bool::weighted(0.2), proptest::collection::vec(0_u8..4, 0..4),
+             proptest::collection::vec(0_u8..3, 0..3), proptest::option::weighted(0.15, 0_u8..20)),
+            0..20,
+        ),
+        order in proptest::collection::vec(0_usize..1000, 20),
+    ) {
+        let mut statements: Vec<Statement> = drawn.iter().enumerate().map(statement).collect();
+        let mut one_by_one = Graph::default();
+        let mut shuffled: Vec<_> = statements.iter().cloned().zip(&order).collect();
+        shuffled.sort_by_key(|(_, order)| **order);
+        for (statement, _) in shuffled {
+            one_by_one.apply(vec![statement]);
+        }
+        statements.sort_by(|one, other| one.key.cmp(&other.key));
+        let mut at_once = Graph::default();
+        at_once.apply(statements);
+        proptest::prop_assert_eq!(known(&one_by_one), known(&at_once));
+    }
 }
