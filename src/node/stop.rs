@@ -8,8 +8,12 @@ use super::{RunningNode, StopReport};
 use crate::api::methods::Methods;
 
 /// The services whose streams end by themselves, with what the caller needs to go on.
-const END_THEMSELVES: [&str; 3] =
-    ["/tradelane.v1.EventService/", "/tradelane.v1.SubscriptionService/", "/tradelane.v1.PeerService/"];
+const END_THEMSELVES: [&str; 4] = [
+    "/tradelane.v1.EventService/",
+    "/tradelane.v1.SubscriptionService/",
+    "/tradelane.v1.ClearanceService/",
+    "/tradelane.v1.PeerService/",
+];
 
 impl RunningNode {
     /// Stops the node within its time limit. What was acknowledged is durable whatever happens here.

@@ -227,3 +227,44 @@ async fn rights_hold_on_all_three_ways_and_a_withheld_hold_is_counted() {
     assert!(ended.get_details_error_info().expect("details").metadata.contains_key("resume_position"));
     harness.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_stop_ends_every_watch_with_its_reason_and_where_to_go_on() {
+    let harness = Harness::start_with(POLICY, |_| {}).await;
+    publish(&harness, &voyage(1).1).await;
+    let mut client = clearances(&harness, &harness.port).await;
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let mut stream = watch(&mut client, Start::StartAt(StartAt::Earliest.into()), Vec::new()).await;
+        until_caught_up(&mut stream).await;
+        streams.push(stream);
+    }
+    let (_, late) = voyage(2);
+    publish(&harness, &late).await;
+    let stopping = tokio::spawn(harness.stop());
+    let mut ends = Vec::new();
+    for mut stream in streams {
+        let mut told = 0;
+        let ended = loop {
+            match stream.message().await {
+                Ok(Some(message)) => told += usize::from(matches!(message.message, Some(Told::Changes(_)))),
+                Ok(None) => panic!("it ends with its reason"),
+                Err(status) => break status,
+            }
+        };
+        let info = ended.get_details_error_info().unwrap_or_else(|| panic!("no details: {ended:?}"));
+        assert_eq!((ended.code(), info.reason.as_str()), (Code::Unavailable, "NODE_STOPPING"), "{ended:?}");
+        let resume = info.metadata.get("resume_position").unwrap_or_else(|| panic!("no place to go on: {ended:?}"));
+        ends.push((told, resume.clone()));
+    }
+    let stopped = stopping.await.expect("it stops");
+    assert_eq!((&stopped.report.failure, stopped.report.unfinished.len()), (&None, 0));
+    // Whatever each was told before the end, the rest comes after its place, and nothing twice.
+    let harness = Box::pin(stopped.start_again()).await;
+    let mut client = clearances(&harness, &harness.port).await;
+    for (told, resume) in ends {
+        let rest = until_caught_up(&mut watch(&mut client, Start::AfterPosition(resume), Vec::new()).await).await;
+        assert_eq!(told + rest.len(), 4, "{rest:?}");
+    }
+    harness.stop().await;
+}
