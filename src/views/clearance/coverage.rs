@@ -121,10 +121,17 @@ impl Knowledge {
     /// What associations say are all of a subject's children at one level.
     fn complete(&self, subject: &Subject, level: Level) -> impl Iterator<Item = AllOfAKind> {
         let all = self.associated(subject).into_iter().flat_map(|one| self.graph.complete_children(&one));
-        all.filter(move |all| Level::of(all.kind) == Some(level)).collect::<Vec<_>>().into_iter()
+        let mut all: Vec<AllOfAKind> = all.filter(|all| Level::of(all.kind) == Some(level)).collect();
+        // Administrations are in order already; the kinds of each are not, and the first that names all is the one that is shown.
+        all.sort_by_key(|all| all.kind);
+        all.into_iter()
     }
 
+    /// The associations at some places, in the order of statements: that of places is another at each node.
     fn filed_at(&self, places: &BTreeSet<Sequence>) -> Vec<Arc<Filed>> {
-        places.iter().filter_map(|place| self.associations.get(place).cloned()).collect()
+        let mut filed: Vec<Arc<Filed>> =
+            places.iter().filter_map(|place| self.associations.get(place).cloned()).collect();
+        filed.sort_by_cached_key(|filed| filed.decoded.fold_key());
+        filed
     }
 }

@@ -109,6 +109,23 @@ async fn what_was_revised_is_told_with_what_revised_it() {
 }
 
 #[tokio::test]
+async fn what_makes_a_coverage_complete_is_told_in_the_order_of_statements() {
+    let (d, boxed) = (declaration("D-1"), container(1));
+    let by_two = |first: &str, minutes| attached(minutes, &bill(first), &[boxed.clone(), d.clone()], true);
+    // The second bill was stated first.
+    let stated = [by_two("B-1", 9), by_two("B-2", 1)];
+    for order in [[0, 1], [1, 0]] {
+        let node = TestNode::start();
+        for index in order {
+            node.store(&[stated[index].clone()]).await;
+        }
+        let found = found(&node, &reads_all(CUSTOMS), &boxed).await.clearance.expect("an answer");
+        let said_by: Vec<String> = found.coverage_by.iter().map(|filed| filed.decoded.event_id.to_string()).collect();
+        assert_eq!(said_by, [&*stated[1].event_id, &*stated[0].event_id]);
+    }
+}
+
+#[tokio::test]
 async fn a_correction_moves_a_step_to_another_declaration() {
     let node = TestNode::start();
     let wrong = step(CUSTOMS, 1, ClearanceStep::Released, &[declaration("D-1")]);
