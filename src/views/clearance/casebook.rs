@@ -27,8 +27,9 @@ use crate::{
     },
 };
 
-/// At most so many subjects are looked at for one clearance: a bill of a few hundred containers.
-pub const SUBJECTS_MAX: usize = 512;
+/// At most so many subjects are looked at for one clearance: a bill of a few hundred containers, under a hold that names as many others as one
+/// event may.
+pub const SUBJECTS_MAX: usize = 1_024;
 /// At most so many statements make one clearance: they are folded in memory, about 2 KiB each.
 pub const STATEMENTS_MAX: usize = 10_000;
 /// What the statements of one subject may cost to find.

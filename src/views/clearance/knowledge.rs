@@ -2,7 +2,7 @@
 //! only what the caller may read, or all.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -195,6 +195,17 @@ impl Knowledge {
             }
         }
         open
+    }
+
+    /// What the holds on some subjects were placed on besides.
+    pub(super) fn held_with(&self, on: &SubjectSet) -> Vec<Subject> {
+        let is_on = |said: &Said| said.names.iter().any(|name| on.contains(&name.fields()));
+        let placed: Vec<(HoldKey, &Said)> =
+            self.said.iter().filter_map(|said| Some((said.hold().filter(|hold| hold.placed)?.key, said))).collect();
+        let keys: BTreeSet<&HoldKey> = placed.iter().filter(|(_, said)| is_on(said)).map(|(key, _)| key).collect();
+        let names = placed.iter().filter(|(key, _)| keys.contains(key)).flat_map(|(_, said)| &said.names);
+        let besides: BTreeSet<&Subject> = names.filter(|name| !on.contains(&name.fields())).collect();
+        besides.into_iter().cloned().collect()
     }
 
     fn said_of(&self, subject: &Subject) -> Vec<&Said> {

@@ -45,6 +45,8 @@ pub(super) struct Related {
     pub(super) units: Vec<CoveringUnit>,
     /// Declarations that were looked at and clear other goods.
     others: Vec<Subject>,
+    /// What else the holds on it were placed on: who lifts one may name no more than a part of that.
+    held_with: Vec<Subject>,
 }
 
 /// Whether two subjects are one; an empty issuer or date on either side fits any.
@@ -77,7 +79,7 @@ impl Related {
     /// Every subject that bears on the answer.
     pub(super) fn everything(&self) -> impl Iterator<Item = &Subject> {
         let units = self.units.iter().flat_map(|unit| &unit.names);
-        self.names.iter().chain(&self.above).chain(&self.below).chain(units).chain(&self.others)
+        self.names.iter().chain(&self.above).chain(&self.below).chain(units).chain(&self.others).chain(&self.held_with)
     }
 
     /// On what a hold must be to hold the subject.
@@ -92,9 +94,14 @@ impl Related {
 impl Knowledge {
     /// What belongs to a subject.
     pub(super) fn related(&self, subject: &Subject) -> Related {
-        if Level::of(subject.fields().kind) == Some(Level::Declaration) {
-            return self.related_to_declaration(subject);
-        }
+        let related = match Level::of(subject.fields().kind) {
+            Some(Level::Declaration) => self.related_to_declaration(subject),
+            _ => self.related_to_goods(subject),
+        };
+        Related { held_with: self.held_with(&related.held_by()), ..related }
+    }
+
+    fn related_to_goods(&self, subject: &Subject) -> Related {
         let names = vec![subject.clone()];
         let above = self.reached(&names, |from, tied| {
             tied.level != Level::Declaration && (from < tied.level || (from == tied.level && tied.other_is_parent))
@@ -122,7 +129,7 @@ impl Knowledge {
                 declared: false,
             }),
         );
-        Related { names, above, below, units, others }
+        Related { names, above, below, units, others, held_with: Vec::new() }
     }
 
     fn related_to_declaration(&self, subject: &Subject) -> Related {
@@ -138,7 +145,7 @@ impl Knowledge {
             Level::Consignment if own_equipment => tied.level == from && !tied.other_is_parent,
             Level::Consignment | Level::Equipment => tied.level < from || (tied.level == from && !tied.other_is_parent),
         });
-        Related { names, above: Vec::new(), below, units, others: Vec::new() }
+        Related { names, above: Vec::new(), below, units, others: Vec::new(), held_with: Vec::new() }
     }
 
     /// Whether some step is about the subject by this number.

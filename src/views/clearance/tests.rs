@@ -183,6 +183,23 @@ async fn each_of_two_authorities_lifts_its_own_hold() {
 }
 
 #[tokio::test]
+async fn a_hold_is_lifted_whatever_of_its_goods_the_lift_names() {
+    let node = TestNode::start();
+    let place = |minutes, about: &[proto::Subject]| hold(CUSTOMS, minutes, HoldStep::Placed, "H-1", about);
+    node.store(&[place(1, &[container(1), container(2)]), place(2, &[container(2), container(3)])]).await;
+    let held = "held customs.gov.pk/H-1; Unknown -> [NoClearance, HoldOpen, CoverageIncomplete]";
+    for n in 1..=3 {
+        assert_eq!(all(&node, &container(n)).await, held);
+    }
+    node.store(&[hold(CUSTOMS, 3, HoldStep::Lifted, "H-1", &[container(1)])]).await;
+    for n in 1..=3 {
+        assert_eq!(all(&node, &container(n)).await, "Unknown -> [NoClearance, CoverageIncomplete]", "container {n}");
+    }
+    let looked_at = found(&node, &reads_all(CUSTOMS), &container(3)).await.looked_at;
+    assert!(looked_at.touches(&[Subject::of(&key(&canonical(&container(1))))]), "a watch of one is told of the other");
+}
+
+#[tokio::test]
 async fn items_transits_and_impossible_moves_are_told() {
     let node = TestNode::start();
     let partly = [declaration("D-1")];

@@ -149,10 +149,10 @@ async fn equal_numbers_of_two_carriers_are_two_bills_and_none_fits_both() {
 async fn more_than_one_answer_gathers_is_said_not_cut_off() {
     let node = TestNode::start();
     let b = bill("B-1");
-    let many = |from: u32| (from..from + 400).map(container).collect::<Vec<_>>();
+    let many = |from: u32| (from..from + 512).map(container).collect::<Vec<_>>();
     node.store(&[attached(0, &b, &many(0), false)]).await;
     assert_eq!(all(&node, &b).await, "Unknown -> [NoClearance, CoverageIncomplete]");
-    node.store(&[attached(1, &b, &many(400), false)]).await;
+    node.store(&[attached(1, &b, &many(512), false)]).await;
     let (rights, b) = (reads_all(CUSTOMS), canonical(&b));
     let through = node.search_view.progress().applied;
     let asked = Asked { subject: key(&b), rights: &rights, now_ns: NOW_NS, through };
