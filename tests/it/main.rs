@@ -3,6 +3,7 @@
 mod alike;
 mod bench;
 mod clearance;
+mod clearance_linked;
 mod clearance_sources;
 mod cli;
 mod consumer;
