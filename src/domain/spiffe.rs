@@ -41,10 +41,18 @@ impl SpiffeId {
     /// # Errors
     /// What of the standard's form it does not keep.
     pub fn parse(text: &str) -> Result<Self, SpiffeIdMalformed> {
-        let (domain, path) = split(text)?;
-        TrustDomain::parse(domain)?;
-        check_path(path.ok_or(SpiffeIdMalformed::Path)?)?;
+        Self::check(text)?;
         Ok(Self(text.into()))
+    }
+
+    /// Whether a text is a SPIFFE ID, where nobody needs it as one.
+    ///
+    /// # Errors
+    /// As for [`SpiffeId::parse`].
+    pub fn check(text: &str) -> Result<(), SpiffeIdMalformed> {
+        let (domain, path) = split(text)?;
+        check_domain(domain)?;
+        check_path(path.ok_or(SpiffeIdMalformed::Path)?)
     }
 
     /// The whole name.
@@ -67,10 +75,7 @@ impl TrustDomain {
     /// # Errors
     /// It is empty or has another character than the standard allows.
     pub fn parse(text: &str) -> Result<Self, SpiffeIdMalformed> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
-        if text.is_empty() || text.len() > SPIFFE_ID_BYTES_MAX || !text.bytes().all(allowed) {
-            return Err(SpiffeIdMalformed::TrustDomain);
-        }
+        check_domain(text)?;
         Ok(Self(text.into()))
     }
 
@@ -89,11 +94,11 @@ impl SpiffePattern {
     pub fn parse(text: &str) -> Result<Self, SpiffeIdMalformed> {
         match text.strip_suffix("/*") {
             None => {
-                SpiffeId::parse(text)?;
+                SpiffeId::check(text)?;
             }
             Some(prefix) => {
                 let (domain, path) = split(prefix)?;
-                TrustDomain::parse(domain)?;
+                check_domain(domain)?;
                 if let Some(path) = path {
                     check_path(path)?;
                 }
@@ -142,8 +147,14 @@ fn split(text: &str) -> Result<(&str, Option<&str>), SpiffeIdMalformed> {
     })
 }
 
+fn check_domain(domain: &str) -> Result<(), SpiffeIdMalformed> {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    let good = !domain.is_empty() && domain.len() <= SPIFFE_ID_BYTES_MAX && domain.bytes().all(allowed);
+    if good { Ok(()) } else { Err(SpiffeIdMalformed::TrustDomain) }
+}
+
 fn check_path(path: &str) -> Result<(), SpiffeIdMalformed> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     let good = |segment: &str| !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(allowed);
     if path.split('/').all(good) { Ok(()) } else { Err(SpiffeIdMalformed::Path) }
 }

@@ -121,7 +121,7 @@ impl Checker<'_> {
             self.text(&party.scheme, CODE_CHARACTERS_MAX, &at.field("scheme"));
             self.text(&party.id, CODE_CHARACTERS_MAX, &at.field("id"));
             if !party.participant.is_empty()
-                && let Err(malformed) = SpiffeId::parse(&party.participant)
+                && let Err(malformed) = SpiffeId::check(&party.participant)
             {
                 self.report.add(&at.field("participant"), "PARTICIPANT_MALFORMED", malformed.to_string());
             }
