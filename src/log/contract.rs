@@ -275,8 +275,9 @@ pub struct EpochFacts {
 
 /// An index of terms beside the log, as sorted runs: what the search view is made of.
 pub trait TermIndex: Send + Sync + 'static {
-    /// Adds the terms of a stretch of the log that ends at `through`. They are found at once, and are kept durably some time later
-    /// together with `through`; after a restart the index says through where it is complete, and the caller adds the rest again.
+    /// Adds the terms of a stretch of the log that ends at `through`, in the order of their places; one place may name a term more than
+    /// once. They are found at once, and are kept durably some time later together with `through`; after a restart the index says through
+    /// where it is complete, and the caller adds the rest again.
     fn add(&self, entries: Vec<(TermHash, Sequence)>, through: Sequence) -> BoxFuture<'static, Result<(), LogError>>;
 
     /// Through where the index is complete now.

@@ -48,9 +48,6 @@ impl View for SearchView {
                 let origin = record.origin.as_ref().map_or(&self.node, |origin| &origin.node);
                 entries.push((origin_term(origin.as_str()), record.sequence));
             }
-            // A header may give a term twice; the index takes each entry once.
-            entries.sort_unstable();
-            entries.dedup();
             self.index.add(entries, chunk.through).await
         }
         .boxed()

@@ -1,34 +1,20 @@
 //! Entries that are not yet in a run: found at once, kept durably later. It never outlives the process; a start fills it again from the log.
-
-use std::collections::hash_map::Entry as Slot;
+//!
+//! They stand in buckets by the leading bits of their terms, in each as they came: an entry costs one write at a bucket's end, a look-up
+//! reads one bucket, and what becomes a run is sorted a bucket at a time.
 
 use super::part::Entry;
-use crate::domain::{
-    Sequence,
-    term::{TermHash, TermMap},
-};
+use crate::domain::{Sequence, term::TermHash};
 
-/// The places of a term: most terms of a stretch of the log have one, which costs no allocation.
-#[derive(Debug)]
-struct Places {
-    first: Sequence,
-    others: Vec<Sequence>,
-}
+/// A term's leading bits choose its bucket. A full table has some sixty entries in each, which are read faster than a hash table of them
+/// all would be kept.
+const BUCKET_BITS: u32 = 12;
 
-impl Places {
-    fn last(&self) -> Sequence {
-        self.others.last().copied().unwrap_or(self.first)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Sequence> {
-        std::iter::once(self.first).chain(self.others.iter().copied())
-    }
-}
-
-/// Entries by term.
+/// Entries by the leading bits of their terms.
 #[derive(Debug, Default)]
 pub struct Memtable {
-    places: TermMap<Places>,
+    /// None before the first entry.
+    buckets: Vec<Vec<Entry>>,
     entries: usize,
     /// The last place of the log that it knows of.
     pub through: Sequence,
@@ -41,21 +27,16 @@ impl Memtable {
         Self { through, ..Self::default() }
     }
 
-    /// Adds entries of places that no earlier call named.
+    /// Adds entries of places that no earlier call named, in the order of the places. One place may name a term twice: it is added once.
     pub fn add(&mut self, entries: &[Entry], through: Sequence) {
+        assert!(entries.is_sorted_by_key(|(_, sequence)| sequence), "a table's places ascend");
+        self.buckets.resize_with(1 << BUCKET_BITS, Vec::new);
         for (term, sequence) in entries {
-            match self.places.entry(*term) {
-                Slot::Vacant(slot) => {
-                    slot.insert(Places { first: *sequence, others: Vec::new() });
-                    self.entries += 1;
-                }
-                Slot::Occupied(mut slot) => {
-                    // One event may name a term twice.
-                    if slot.get().last() < *sequence {
-                        slot.get_mut().others.push(*sequence);
-                        self.entries += 1;
-                    }
-                }
+            let bucket = &mut self.buckets[bucket_of(*term)];
+            let mut of_this_place = bucket.iter().rev().take_while(|(_, last)| last == sequence);
+            if of_this_place.all(|(known, _)| known != term) {
+                bucket.push((*term, *sequence));
+                self.entries += 1;
             }
         }
         self.through = self.through.max(through);
@@ -69,20 +50,49 @@ impl Memtable {
 
     /// The places of a term, ascending.
     pub fn places(&self, term: TermHash) -> impl Iterator<Item = Sequence> {
-        self.places.get(&term).into_iter().flat_map(Places::iter)
+        let bucket = self.buckets.get(bucket_of(term)).into_iter().flatten();
+        bucket.filter(move |(known, _)| *known == term).map(|(_, sequence)| *sequence)
     }
 
-    /// How many places a term has.
+    /// The entries of one bucket, ascending, as the buckets do by their number; none beyond the last.
     #[must_use]
-    pub fn count(&self, term: TermHash) -> usize {
-        self.places.get(&term).map_or(0, |places| 1 + places.others.len())
+    pub fn sorted_bucket(&self, number: u32) -> Option<Vec<Entry>> {
+        let mut entries = self.buckets.get(number as usize)?.clone();
+        // The places of a term ascend already.
+        entries.sort_by_key(|(term, _)| *term);
+        Some(entries)
     }
+}
 
-    /// Every entry, ascending.
-    #[must_use]
-    pub fn sorted(&self) -> Vec<Entry> {
-        let mut terms: Vec<_> = self.places.iter().collect();
-        terms.sort_unstable_by_key(|(term, _)| **term);
-        terms.iter().flat_map(|(term, places)| places.iter().map(|sequence| (**term, sequence))).collect()
+const fn bucket_of(term: TermHash) -> usize {
+    (term.0 >> (u64::BITS - BUCKET_BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn entries_are_found_at_once_and_come_out_sorted(mut added: Vec<(u8, u8)>) {
+            added.sort_by_key(|(_, place)| *place);
+            // Few terms, some of one bucket.
+            let entry = |(term, place): &(u8, u8)| {
+                (TermHash(u64::from(*term) << 56 | u64::from(*term % 4)), Sequence(u64::from(*place)))
+            };
+            let entries: Vec<Entry> = added.iter().map(entry).collect();
+            let model: BTreeSet<Entry> = entries.iter().copied().collect();
+            let mut table = Memtable::after(Sequence::ZERO);
+            table.add(&entries, Sequence(255));
+            proptest::prop_assert_eq!(table.entries(), model.len());
+            for (term, _) in &entries {
+                let places: Vec<Sequence> = model.iter().filter(|(of, _)| of == term).map(|(_, place)| *place).collect();
+                proptest::prop_assert_eq!(table.places(*term).collect::<Vec<_>>(), places);
+            }
+            let sorted: Vec<Entry> = (0..).map_while(|number| table.sorted_bucket(number)).flatten().collect();
+            proptest::prop_assert_eq!(sorted, model.into_iter().collect::<Vec<_>>());
+        }
     }
 }

@@ -98,7 +98,8 @@ impl RunFamily {
         self.read().live.through
     }
 
-    /// Adds the entries of a stretch of the log that ends at `through` and begins after what is complete; found at once.
+    /// Adds the entries of a stretch of the log, in the order of their places, that ends at `through` and begins after what is complete;
+    /// found at once.
     pub fn add(&self, entries: &[Entry], through: Sequence) {
         let mut state = self.write();
         let known = state.live.through;
@@ -200,7 +201,7 @@ impl RunFamily {
     pub fn estimate(&self, term: TermHash) -> u64 {
         let state = self.read();
         let tables = state.frozen.as_deref().into_iter().chain([&state.live]);
-        let memory: usize = tables.map(|table| table.count(term)).sum();
+        let memory: usize = tables.map(|table| table.places(term).count()).sum();
         memory as u64 + state.runs.iter().map(|run| run.estimate(term)).sum::<u64>()
     }
 
@@ -257,7 +258,7 @@ impl RunFamily {
             let state = self.read();
             let number = state.manifest.next_run;
             if let Some(frozen) = &state.frozen {
-                return Ok(Some(Job::flush(self.family, number, frozen.through, frozen.sorted())));
+                return Ok(Some(Job::flush(self.family, number, Arc::clone(frozen))));
             }
             // The oldest full group of a level: neighbours along the log, since levels only fall towards the newest.
             let mut groups = state.runs.chunk_by(|one, other| one.level == other.level);

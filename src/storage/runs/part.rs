@@ -23,7 +23,9 @@ pub struct PartBuilder {
     body: Vec<u8>,
     entries: u32,
     first: Option<Entry>,
-    group: Option<(TermHash, Vec<u64>)>,
+    /// The term whose places are still coming, and those so far.
+    open_term: Option<TermHash>,
+    open_places: Vec<Sequence>,
     group_bytes: usize,
 }
 
@@ -33,14 +35,12 @@ impl PartBuilder {
         self.first.get_or_insert((term, sequence));
         self.entries += 1;
         self.group_bytes += 3;
-        match &mut self.group {
-            Some((open, sequences)) if *open == term => sequences.push(sequence.get()),
-            _ => {
-                self.close_group();
-                self.group_bytes = 16;
-                self.group = Some((term, vec![sequence.get()]));
-            }
+        if self.open_term != Some(term) {
+            self.close_group();
+            self.group_bytes = 16;
+            self.open_term = Some(term);
         }
+        self.open_places.push(sequence);
     }
 
     /// True once the part should be closed.
@@ -64,13 +64,13 @@ impl PartBuilder {
     }
 
     fn close_group(&mut self) {
-        let Some((term, sequences)) = self.group.take() else { return };
+        let Some(term) = self.open_term.take() else { return };
         self.body.extend(term.0.to_le_bytes());
-        put_varint(&mut self.body, sequences.len() as u64);
-        let mut before = 0;
-        for sequence in sequences {
+        put_varint(&mut self.body, self.open_places.len() as u64);
+        let mut before = Sequence::ZERO;
+        for sequence in self.open_places.drain(..) {
             assert!(sequence > before, "a term's places ascend");
-            put_varint(&mut self.body, sequence - before);
+            put_varint(&mut self.body, sequence.get() - before.get());
             before = sequence;
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{
+    memtable::Memtable,
     part::Entry,
     run::{Run, RunWriter},
 };
@@ -28,18 +29,24 @@ pub struct Job {
 /// Entries in ascending order, a part at a time.
 #[derive(Debug)]
 struct Source {
-    run: Option<Arc<Run>>,
+    origin: Origin,
     next_part: u32,
     entries: std::vec::IntoIter<Entry>,
 }
 
+/// Where entries come from.
+#[derive(Debug)]
+enum Origin {
+    Table(Arc<Memtable>),
+    Run(Arc<Run>),
+}
+
 impl Job {
-    /// Writes a memtable's entries as a run.
+    /// Writes a memtable as a run.
     #[must_use]
-    pub fn flush(family: u32, number: u64, through: Sequence, entries: Vec<Entry>) -> Self {
-        let output = RunWriter::new(family, number, 0, through, entries.len() as u64);
-        let source = Source { run: None, next_part: 0, entries: entries.into_iter() };
-        Self { inputs: Vec::new(), sources: vec![source], output }
+    pub fn flush(family: u32, number: u64, table: Arc<Memtable>) -> Self {
+        let output = RunWriter::new(family, number, 0, table.through, table.entries() as u64);
+        Self { inputs: Vec::new(), sources: vec![Source::new(Origin::Table(table))], output }
     }
 
     /// Merges runs, oldest first, into one.
@@ -48,10 +55,7 @@ impl Job {
         let through = inputs.last().map_or(Sequence::ZERO, |run| run.through);
         let entries = inputs.iter().map(|run| run.entries).sum();
         let output = RunWriter::new(family, number, level, through, entries);
-        let sources = inputs
-            .iter()
-            .map(|run| Source { run: Some(Arc::clone(run)), next_part: 0, entries: Vec::new().into_iter() })
-            .collect();
+        let sources = inputs.iter().map(|run| Source::new(Origin::Run(Arc::clone(run)))).collect();
         Self { inputs, sources, output }
     }
 
@@ -69,14 +73,20 @@ impl Job {
             let mut least: Option<(usize, Entry)> = None;
             for (index, source) in self.sources.iter_mut().enumerate() {
                 if let Some(entry) = source.peek(family, store)?
-                    && least.is_none_or(|(_, before)| entry < before)
+                    && least.is_none_or(|(_, before)| entry.0 < before.0)
                 {
                     least = Some((index, entry));
                 }
             }
-            let Some((index, entry)) = least else { break };
-            self.sources[index].entries.next();
-            self.output.add(entry, writer)?;
+            let Some((index, (term, _))) = least else { break };
+            // All that this source has of the term: its places come before those of the younger sources.
+            while let Some(entry) = self.sources[index].peek(family, store)?
+                && entry.0 == term
+                && !writer.slice_is_full()
+            {
+                self.sources[index].entries.next();
+                self.output.add(entry, writer)?;
+            }
         }
         let run = self.output.finish(writer)?;
         writer.sync(SyncReason::Runs)?;
@@ -94,13 +104,22 @@ pub enum Step {
 }
 
 impl Source {
+    fn new(origin: Origin) -> Self {
+        Self { origin, next_part: 0, entries: Vec::new().into_iter() }
+    }
+
     fn peek(&mut self, family: u32, store: &Store) -> Result<Option<Entry>, StorageError> {
         loop {
             if let Some(entry) = self.entries.as_slice().first() {
                 return Ok(Some(*entry));
             }
-            let Some(run) = self.run.as_ref().filter(|run| self.next_part < run.parts()) else { return Ok(None) };
-            self.entries = run.part(store, family, self.next_part)?.into_iter();
+            let part = match &self.origin {
+                Origin::Table(table) => table.sorted_bucket(self.next_part),
+                Origin::Run(run) if self.next_part < run.parts() => Some(run.part(store, family, self.next_part)?),
+                Origin::Run(_) => None,
+            };
+            let Some(part) = part else { return Ok(None) };
+            self.entries = part.into_iter();
             self.next_part += 1;
         }
     }
