@@ -247,10 +247,11 @@ fn not_whole(error: &StorageError) -> RestoreError {
 }
 
 fn put_block(into: &mut Vec<u8>, records: &mut Vec<crate::log::contract::Record>, chain: [u8; 32]) -> [u8; 32] {
-    let (facts, bytes) = block::encode(records, chain);
+    let chain_after = codec::chain_over(chain, records);
+    let (_, bytes) = block::encode(records, chain, chain_after);
     records.clear();
     put_section(into, b'B', &bytes);
-    facts.chain_after
+    chain_after
 }
 
 /// The table in stretches of about [`STATE_SECTION_BYTES`].

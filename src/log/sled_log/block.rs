@@ -53,25 +53,24 @@ impl BlockFacts {
     }
 }
 
-/// Packs consecutive records.
+/// Packs consecutive records, with the chain's hash before the first of them and after the last.
 #[must_use]
-pub fn encode(records: &[Record], chain_before: ChainHash) -> (BlockFacts, Vec<u8>) {
+pub fn encode(records: &[Record], chain_before: ChainHash, chain_after: ChainHash) -> (BlockFacts, Vec<u8>) {
     let (Some(first), Some(last)) = (records.first(), records.last()) else {
         unreachable!("a block holds at least one event");
     };
+    debug_assert_eq!(codec::chain_over(chain_before, records), chain_after, "a block's chain is that of its records");
     let mut raw = Vec::with_capacity(RAW_BYTES_TARGET * 2);
-    let mut chain = chain_before;
     for (index, record) in records.iter().enumerate() {
         assert_eq!(record.sequence.get(), first.sequence.get() + index as u64, "a block's places are consecutive");
         codec::put_record(&mut raw, record);
-        chain = codec::chain_after(&chain, record);
     }
     assert!(raw.len() <= RAW_BYTES_MAX, "a block of {} bytes would become a blob", raw.len());
     let facts = BlockFacts {
         first: first.sequence,
         count: records.len() as u32,
         chain_before,
-        chain_after: chain,
+        chain_after,
         last_accepted_ns: last.accepted_time_ns,
     };
     let fingerprint = fingerprint(records);

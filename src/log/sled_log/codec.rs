@@ -73,6 +73,12 @@ pub fn chain_after(before: &ChainHash, record: &Record) -> ChainHash {
     hash
 }
 
+/// The chain's hash after some records.
+#[must_use]
+pub fn chain_over(before: ChainHash, records: &[Record]) -> ChainHash {
+    records.iter().fold(before, |chain, record| chain_after(&chain, record))
+}
+
 /// What a record takes in memory, about, for limits.
 #[must_use]
 pub fn weight_bytes(record: &Record) -> usize {

@@ -190,16 +190,18 @@ impl Committer {
             answers.push((waiting.reply, admission.decide(waiting.batch)?));
         }
         let (records, entries) = (admission.records, admission.entries);
-        if !records.is_empty() || !changes.is_empty() {
-            self.make_durable(&records, &changes, first)?;
-        }
+        let chain = if records.is_empty() && changes.is_empty() {
+            Vec::new()
+        } else {
+            self.make_durable(&records, &changes, first)?
+        };
         if !changes.is_empty() {
             shared.state().take(changes);
         }
         if let Some(last) = records.last().map(|record| record.sequence) {
             self.accepted_time_ns = now_ns;
             identities.add(&entries, last);
-            self.show(records);
+            self.show(records, chain);
         }
         // Whoever hung up does not want to know: what she asked for is durable all the same.
         for reply in promised {
@@ -211,13 +213,16 @@ impl Committer {
         Ok(())
     }
 
+    /// Writes the commit's frame and syncs it. Answers the chain's hash after each record.
     fn make_durable(
         &mut self,
         records: &[Record],
         changes: &[StateChange],
         first: Sequence,
-    ) -> Result<(), StorageError> {
-        let mut frame = vec![0; FRAME_HEADER_BYTES];
+    ) -> Result<Vec<ChainHash>, StorageError> {
+        let records_bytes: usize = records.iter().map(codec::stored_bytes_at_most).sum();
+        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + records_bytes);
+        frame.resize(FRAME_HEADER_BYTES, 0);
         let mut state_frame = None;
         if !changes.is_empty() {
             let state = self.shared.state();
@@ -226,9 +231,11 @@ impl Committer {
         }
         let state_bytes = (frame.len() - FRAME_HEADER_BYTES) as u32;
         let mut chain = self.chain;
+        let mut chain_after = Vec::with_capacity(records.len());
         for record in records {
             codec::put_record(&mut frame, record);
             chain = codec::chain_after(&chain, record);
+            chain_after.push(chain);
         }
         let io = StorageError::io("cannot write the journal");
         self.make_room(frame.len() as u64, first)?;
@@ -238,14 +245,14 @@ impl Committer {
         let journal = &mut self.journal;
         self.watchdog.over(|| journal.write(&frame, facts.last(), state_frame)).map_err(io)?;
         self.chain = chain;
-        Ok(())
+        Ok(chain_after)
     }
 
-    /// Makes the records visible. Only ever called after they are durable.
-    fn show(&self, records: Vec<Record>) {
+    /// Makes the records visible, with the chain's hash after each. Only ever called after they are durable.
+    fn show(&self, records: Vec<Record>, chain: Vec<ChainHash>) {
         let bytes: usize = records.iter().map(codec::weight_bytes).sum();
         let last = records.last().map(|record| record.sequence);
-        self.shared.tail.write().unwrap_or_else(PoisonError::into_inner).records.extend(records);
+        self.shared.tail.write().unwrap_or_else(PoisonError::into_inner).extend(records.into_iter().zip(chain));
         self.shared.progress().tail_bytes += bytes;
         self.shared.wake.notify_all();
         if let Some(last) = last {

@@ -67,6 +67,12 @@ pub struct Packer {
     pub(super) chain: ChainHash,
 }
 
+/// Records of one block to be, and the chain's hash after the last of them.
+struct Unpacked {
+    records: Vec<Record>,
+    chain_after: ChainHash,
+}
+
 impl Packer {
     /// Works until the commit thread has ended.
     ///
@@ -77,8 +83,8 @@ impl Packer {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command)?;
             }
-            if let Some(records) = self.to_pack() {
-                self.store(&records)?;
+            if let Some(blocks) = self.to_pack() {
+                self.store(&blocks)?;
                 continue;
             }
             if self.store_state()? {
@@ -120,7 +126,7 @@ impl Packer {
     }
 
     /// Records for about a slice of blocks: full ones, and a last one of any size only where the journal waits for its room.
-    fn to_pack(&self) -> Option<Vec<Vec<Record>>> {
+    fn to_pack(&self) -> Option<Vec<Unpacked>> {
         let (wanted, enough) = {
             let progress = self.shared.progress();
             (progress.wanted.through, progress.tail_bytes >= PACK_BYTES_MIN)
@@ -133,20 +139,20 @@ impl Packer {
         }
         let mut blocks = Vec::new();
         let (mut open, mut open_bytes, mut slice_bytes) = (Vec::new(), 0, 0);
-        for record in &tail.records {
+        for (record, chain_after) in tail.records.iter().zip(&tail.chain) {
             open_bytes += codec::weight_bytes(record);
             open.push(record.clone());
             if open_bytes >= block::RAW_BYTES_TARGET {
                 slice_bytes += open_bytes;
                 open_bytes = 0;
-                blocks.push(std::mem::take(&mut open));
+                blocks.push(Unpacked { records: std::mem::take(&mut open), chain_after: *chain_after });
                 if slice_bytes >= crate::storage::store::SLICE_BYTES_MAX / 2 {
                     return Some(blocks);
                 }
             }
         }
-        if pressed && !open.is_empty() {
-            blocks.push(open);
+        if pressed && let (false, Some(chain_after)) = (open.is_empty(), tail.chain.back()) {
+            blocks.push(Unpacked { records: open, chain_after: *chain_after });
         }
         (!blocks.is_empty()).then_some(blocks)
     }
@@ -175,13 +181,13 @@ impl Packer {
         Ok(true)
     }
 
-    fn store(&mut self, blocks: &[Vec<Record>]) -> Result<(), StorageError> {
+    fn store(&mut self, blocks: &[Unpacked]) -> Result<(), StorageError> {
         let mut rows = Vec::with_capacity(blocks.len());
         let mut keys_written = Vec::with_capacity(blocks.len());
         let mut chain = self.chain;
         let first_number = self.shared.directory.read().unwrap_or_else(PoisonError::into_inner).rows().len() as u32;
-        for (number, records) in (first_number..).zip(blocks) {
-            let (facts, bytes) = block::encode(records, chain);
+        for (number, block) in (first_number..).zip(blocks) {
+            let (facts, bytes) = block::encode(&block.records, chain, block.chain_after);
             chain = facts.chain_after;
             // Before it: what is written of this slice counts only once the watermark has moved, and is written again after a cut.
             if self.writer.unsynced_bytes() + bytes.len() + BLOCK_MARGIN_BYTES > UNSYNCED_BYTES_MAX {
@@ -234,8 +240,8 @@ impl Packer {
         let mut freed_bytes = 0;
         {
             let mut tail = self.shared.tail.write().unwrap_or_else(PoisonError::into_inner);
-            while tail.records.front().is_some_and(|record| record.sequence <= stored_through) {
-                freed_bytes += tail.records.pop_front().as_ref().map_or(0, codec::weight_bytes);
+            while let Some(record) = tail.pop_through(stored_through) {
+                freed_bytes += codec::weight_bytes(&record);
             }
         }
         let mut progress = self.shared.progress();

@@ -2,7 +2,6 @@
 //! durable event that is missing or altered stops the start with what is missing and what to do.
 
 use std::{
-    collections::VecDeque,
     fs,
     path::Path,
     sync::{Arc, PoisonError, atomic::AtomicUsize, mpsc},
@@ -31,7 +30,7 @@ use crate::{
         Epoch, Sequence,
         header::{identity_term, revises_term},
     },
-    log::contract::{EpochFacts, EventLog, Record, TermIndex},
+    log::contract::{EpochFacts, EventLog, TermIndex},
     storage::{
         CHAIN_START, ChainHash, StorageError,
         directory_lock::DirectoryLock,
@@ -85,7 +84,6 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     watermark_file.write(&watermark).map_err(StorageError::io("cannot write the watermark"))?;
 
     let facts: Arc<[EpochFacts]> = epochs.rows.iter().map(epoch_facts).collect();
-    let tail = Tail { records: tail };
     let shared = Arc::new(Shared::new(
         store.clone(),
         directory,
@@ -302,7 +300,7 @@ fn missing((first, last): (Sequence, Sequence), how: &str, watermark: &Watermark
 }
 
 /// The records that the journal holds beyond the watermark, with the chain hash and accepted time at their end.
-fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(VecDeque<Record>, [u8; 32], i64), StorageError> {
+fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(Tail, [u8; 32], i64), StorageError> {
     let stored = watermark.stored_through;
     if replayed.base > stored {
         return Err(StorageError::Damaged(format!(
@@ -319,7 +317,7 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(VecDeque<Rec
             replayed.through
         )));
     }
-    let mut tail = VecDeque::new();
+    let mut tail = Tail::default();
     let mut chain = replayed.base_chain;
     let mut accepted_time_ns = watermark.accepted_time_ns;
     let broken = |at: Sequence| {
@@ -343,7 +341,7 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(VecDeque<Rec
             }
             if record.sequence > stored {
                 accepted_time_ns = record.accepted_time_ns;
-                tail.push_back(record);
+                tail.extend(std::iter::once((record, chain)));
             }
         }
     }

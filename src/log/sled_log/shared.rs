@@ -55,9 +55,28 @@ pub struct Progress {
 }
 
 /// Durable records that are not yet in sled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tail {
     pub(super) records: VecDeque<Record>,
+    /// The chain's hash after each of them, as the journal has it: nobody computes it again for a block.
+    pub(super) chain: VecDeque<ChainHash>,
+}
+
+impl Tail {
+    /// Adds records, each with the chain's hash after it.
+    pub(super) fn extend(&mut self, records: impl Iterator<Item = (Record, ChainHash)>) {
+        for (record, chain_after) in records {
+            self.records.push_back(record);
+            self.chain.push_back(chain_after);
+        }
+    }
+
+    /// Takes the first record away, if it stands no later than this place.
+    pub(super) fn pop_through(&mut self, through: Sequence) -> Option<Record> {
+        self.records.front().filter(|record| record.sequence <= through)?;
+        self.chain.pop_front();
+        self.records.pop_front()
+    }
 }
 
 /// Decoded blocks that many readers at one place and queries share.
@@ -197,21 +216,11 @@ impl Shared {
             return Ok(None);
         }
         // Read before the directory: what leaves the tail in between is in the directory before it does.
-        let tail = self.tail_through(sequence);
-        let Some(first) = tail.first() else {
-            let row = self.row(sequence).ok_or_else(|| nowhere(sequence))?;
-            return self.chain_in_block(row, sequence).map(Some);
-        };
-        let before = Sequence(first.sequence.get() - 1);
-        let mut chain = match self.row(before) {
-            Some(row) => self.chain_in_block(row, before)?,
-            None if before == Sequence::ZERO => CHAIN_START,
-            None => return Err(nowhere(before)),
-        };
-        for record in &tail {
-            chain = codec::chain_after(&chain, record);
+        if let Some(chain) = self.tail_chain(sequence) {
+            return Ok(Some(chain));
         }
-        Ok(Some(chain))
+        let row = self.row(sequence).ok_or_else(|| nowhere(sequence))?;
+        self.chain_in_block(row, sequence).map(Some)
     }
 
     fn chain_in_block(&self, row: Row, sequence: Sequence) -> Result<ChainHash, StorageError> {
@@ -221,14 +230,8 @@ impl Shared {
             return Ok(block.facts.chain_after);
         }
         let records = block.records()?;
-        let through = records.iter().take_while(|record| record.sequence <= sequence);
-        Ok(through.fold(block.facts.chain_before, |chain, record| codec::chain_after(&chain, record)))
-    }
-
-    /// The records of the tail up to a place; none where it stands before the tail.
-    fn tail_through(&self, sequence: Sequence) -> Vec<Record> {
-        let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
-        tail.records.iter().take_while(|record| record.sequence <= sequence).cloned().collect()
+        let through = records.partition_point(|record| record.sequence <= sequence);
+        Ok(codec::chain_over(block.facts.chain_before, &records[..through]))
     }
 
     /// The first place whose event was accepted at or after a time; the tail's successor where none was. Blocking.
@@ -312,6 +315,12 @@ impl Shared {
         let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
         let first = tail.records.front()?.sequence;
         tail.records.get(sequence.get().checked_sub(first.get())? as usize).cloned()
+    }
+
+    fn tail_chain(&self, sequence: Sequence) -> Option<ChainHash> {
+        let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
+        let first = tail.records.front()?.sequence;
+        tail.chain.get(sequence.get().checked_sub(first.get())? as usize).copied()
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {

@@ -45,7 +45,8 @@ fn a_record_is_believed_by_its_header_and_not_by_its_term() {
 #[test]
 fn a_block_with_any_byte_altered_is_refused() {
     let records: Vec<Record> = (1..=4).map(|number| record(number, &event(number))).collect();
-    let (facts, bytes) = block::encode(&records, CHAIN_START);
+    let chain_after = codec::chain_over(CHAIN_START, &records);
+    let (facts, bytes) = block::encode(&records, CHAIN_START, chain_after);
     assert_eq!(block::OpenBlock::check(&bytes, Sequence(1)).unwrap().facts, facts);
     assert!(block::OpenBlock::check(&bytes, Sequence(2)).is_err(), "a block was taken for another");
     for at in 0..bytes.len() {
@@ -96,8 +97,8 @@ async fn a_kill_after_a_clean_stop_loses_nothing_that_came_between() {
 fn nothing_beyond_the_durable_end_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
-    let records = (1..=5).map(|number| record(number, &event(number))).collect();
-    let tail = shared::Tail { records };
+    let mut tail = shared::Tail::default();
+    tail.extend((1..=5).map(|number| (record(number, &event(number)), CHAIN_START)));
     let epochs = (publisher(), Arc::from([]));
     let places = (Sequence(1), Sequence::ZERO);
     let state = DurableState::default();
