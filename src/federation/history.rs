@@ -23,6 +23,9 @@ pub struct Version {
     pub after: u64,
     /// Up to and including this one; none: it is in force.
     pub through: Option<u64>,
+    /// Up to here events may have been sent by it, whether or not that was ever acknowledged; 0: none.
+    #[serde(default)]
+    pub sent_through: u64,
     /// The grants, each as far as it decides.
     pub grants: Vec<VersionGrant>,
 }
@@ -62,7 +65,7 @@ pub fn note(versions: &mut Vec<Version>, grants: Vec<VersionGrant>, from: u64, a
         // A link that begins anew from further back was further on before.
         last.through = Some(acknowledged.map_or(from, |at| at.sequence.get().max(from)));
     }
-    versions.push(Version { after: from, through: None, grants });
+    versions.push(Version { after: from, through: None, sent_through: 0, grants });
     if VERSIONS_MAX < versions.len() {
         tracing::warn!(
             "the oldest version of an agreement is forgotten: later revisions of what went by it follow the present one"
@@ -82,7 +85,7 @@ impl History {
         Self(versions.iter().map(|version| (version.clone(), rights(version, peer))).collect())
     }
 
-    /// Whether a revision has an original that went to the peer, or that would go by the agreement at its place.
+    /// Whether a revision has an original that went to the peer, that may have gone without the peer ever saying so, or that would go by the agreement at its place.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -96,7 +99,8 @@ impl History {
         let mut revision = record.clone();
         for _ in 0..CHAIN_MAX {
             let Some(original) = original_of(log, &revision).await? else { return Ok(false) };
-            if self.let_through(agreement, &original, now_ns)? == Some(true) {
+            let went = self.let_through(agreement, &original, now_ns)? == Some(true);
+            if went || self.may_have_sent(agreement, &original, now_ns)? {
                 return Ok(true);
             }
             revision = original;
@@ -120,6 +124,22 @@ impl History {
             decided = Some(false);
         }
         Ok(decided)
+    }
+
+    /// Whether an event may have been sent by a version of the agreement, even if the link never came to pass it under that version: the
+    /// peer may hold it without having said so.
+    ///
+    /// # Errors
+    /// The stored header cannot be read.
+    pub fn may_have_sent(&self, agreement: &Agreement, record: &Record, now_ns: i64) -> Result<bool, LogError> {
+        let place = record.sequence.get();
+        let reaches = |version: &Version| version.after < place && place <= version.sent_through;
+        for (_, rights) in self.0.iter().filter(|(version, _)| reaches(version)) {
+            if agreement.grants(rights, record, now_ns)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -62,7 +62,7 @@ use crate::{
     tasks::{OnFailure, Tasks},
 };
 
-/// What is remembered is written at most so often: it may lag, since duplicates are absorbed.
+/// What is remembered is written at most so often, unless somebody waits for it: it may lag, since duplicates are absorbed.
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What federation works with.
@@ -98,6 +98,7 @@ impl Federation {
     /// Federation that takes nothing yet.
     #[must_use]
     pub fn new(parts: FederationParts) -> Self {
+        parts.table.clamp_sent(*parts.log.tail().borrow());
         let closed = watch::Sender::new(taking_back::closed_at_start(&parts));
         Self { parts: Arc::new(parts), receivers: Mutex::default(), closed }
     }
@@ -151,14 +152,15 @@ impl Federation {
     /// Serves a receiver that has called, until the stream ends. A receiver has one stream: a new one ends the one before.
     pub async fn serve(&self, caller: Caller, requests: Requests, responses: Responses) {
         let superseded = CancellationToken::new();
-        let before = {
+        let (before, reservation) = {
             let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
-            receivers.insert(caller.id.clone(), superseded.clone())
+            // In one step, so that the stream that ends the others is the one that may send.
+            (receivers.insert(caller.id.clone(), superseded.clone()), self.parts.table.begin_stream(&caller.id))
         };
         if let Some(before) = before {
             before.cancel();
         }
-        Outbox::new(self.parts.clone(), caller, responses, superseded).serve(requests).await;
+        Outbox::new(self.parts.clone(), caller, responses, superseded).serve(requests, reservation).await;
     }
 }
 
@@ -199,7 +201,8 @@ async fn supervise(parts: Arc<FederationParts>, dial: Arc<dyn Dial>, tasks: Task
     }
 }
 
-/// Writes what is remembered whenever it has changed, at most every [`WRITE_INTERVAL`], and once more at the end.
+/// Writes what is remembered whenever it has changed, at most every [`WRITE_INTERVAL`] unless somebody waits for it, and once more at the
+/// end.
 async fn write(
     table: Arc<PeerTable>,
     store: Arc<dyn ProgressStore>,
@@ -221,6 +224,7 @@ async fn write(
         tokio::select! {
             biased;
             () = stopping.cancelled() => {}
+            () = table.awaited() => {}
             () = tokio::time::sleep(WRITE_INTERVAL) => {}
         }
     }

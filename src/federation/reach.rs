@@ -24,7 +24,7 @@ use crate::{
 pub enum Reach {
     /// The peer has acknowledged it.
     Acknowledged,
-    /// It is on its way, or waits until the peer comes.
+    /// It is on its way, or waits until the peer comes; or it was sent by an earlier agreement, and the peer never said that it has it.
     Pending,
     /// It is not for that peer.
     Withheld(Withheld),
@@ -73,8 +73,8 @@ impl Federation {
         let sequence = record.sequence;
         let passed = status.progress.acknowledged.is_some_and(|position| sequence <= position.sequence);
         let mut goes = judged.is_ok();
+        let then = with(Arc::new(BoundUpTo { bindings: parts.bindings.clone(), through: sequence }));
         if passed {
-            let then = with(Arc::new(BoundUpTo { bindings: parts.bindings.clone(), through: sequence }));
             goes = history.let_through(&then, record, now_ns)?.unwrap_or(goes);
         }
         let goes = goes || history.sent_original_of(&agreement, &*parts.log, record, now_ns).await?;
@@ -82,7 +82,7 @@ impl Federation {
         Ok(match judged {
             _ if goes && refused => Reach::RefusedThere,
             _ if goes && passed => Reach::Acknowledged,
-            _ if goes => Reach::Pending,
+            _ if goes || history.may_have_sent(&then, record, now_ns)? => Reach::Pending,
             Ok(()) => Reach::PassedBefore,
             Err(why) => Reach::Withheld(why),
         })

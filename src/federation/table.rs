@@ -1,15 +1,20 @@
 //! The state of every link as operators see it, and what is remembered of each peer: the one place where both directions meet. It never
 //! decides what a link does, and never writes a file itself.
 
+mod sent;
+mod status;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
-
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use self::sent::Sent;
+pub(super) use self::sent::{Reservation, TakenOver};
+pub use self::status::{Direction, LinkState, LinkStatus, PeerStatus};
 use super::{
     position::LinkPosition,
     progress::{PeerProgress, QUARANTINE_MAX, Quarantined},
@@ -20,112 +25,6 @@ use crate::{
     domain::{Epoch, Sequence, SpiffeId},
     telemetry,
 };
-
-/// Which way events go over a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Direction {
-    /// From the peer to us.
-    Inbound,
-    /// From us to the peer.
-    Outbound,
-}
-
-/// What a link is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkState {
-    /// Nothing: it has no address here, or has not called yet.
-    Idle,
-    /// Dialling, or agreeing where to go on.
-    Connecting,
-    /// Events flow, and the end of the source's log is not reached.
-    Streaming,
-    /// The end of the source's log is reached; new events flow as they come.
-    CaughtUp,
-    /// An operator, here or there, has paused it.
-    Paused,
-    /// It failed and is tried again after a pause.
-    Backoff,
-    /// The source's log is another than the one that was followed, or has lost its end. Stopped until an operator resumes it.
-    Diverged,
-    /// The same life of the source's log is live twice. Stopped until an operator resumes it.
-    Cloned,
-    /// What follows our position is no longer retained by the source. Stopped until an operator resumes it.
-    Lapsed,
-    /// What the source sent must not be taken, as by a forged publisher. Stopped until an operator resumes it.
-    Refused,
-}
-
-impl LinkState {
-    /// The state's word in metrics and logs.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Connecting => "connecting",
-            Self::Streaming => "streaming",
-            Self::CaughtUp => "caught_up",
-            Self::Paused => "paused",
-            Self::Backoff => "backoff",
-            Self::Diverged => "diverged",
-            Self::Cloned => "cloned",
-            Self::Lapsed => "lapsed",
-            Self::Refused => "refused",
-        }
-    }
-
-    /// Whether only an operator's word moves the link on.
-    #[must_use]
-    pub const fn is_stopped(self) -> bool {
-        match self {
-            Self::Diverged | Self::Cloned | Self::Lapsed | Self::Refused => true,
-            Self::Idle | Self::Connecting | Self::Streaming | Self::CaughtUp | Self::Paused | Self::Backoff => false,
-        }
-    }
-}
-
-/// One direction of a link as operators see it. Times are nanoseconds since 1970, 0: never.
-#[derive(Debug, Clone)]
-pub struct LinkStatus {
-    /// What it is doing.
-    pub state: LinkState,
-    /// Since when.
-    pub since_ns: i64,
-    /// Why, in words; empty where the state says it all.
-    pub detail: String,
-    /// What an operator should know beside the state, such as that the source was restored from a backup.
-    pub notice: String,
-    /// When the other side last said something.
-    pub last_contact_ns: i64,
-    /// The last failure in words; kept when the link recovers.
-    pub last_error: String,
-    /// The end of the source's log as last known.
-    pub head_sequence: u64,
-    /// Since when the link is not at the end of the source's log.
-    pub behind_since_ns: i64,
-    /// When the receiver last knew that it had all of the source's log, without having gone back since.
-    pub caught_up_ns: i64,
-    /// The end of the source's log then.
-    pub caught_up_sequence: u64,
-    /// Events since the process started.
-    pub event_count: u64,
-    /// Of these, how many were known before.
-    pub duplicate_count: u64,
-    /// Bytes of batches since the process started.
-    pub byte_count: u64,
-}
-
-/// A peer as operators see it.
-#[derive(Debug, Clone)]
-pub struct PeerStatus {
-    /// What is remembered.
-    pub progress: PeerProgress,
-    /// What we take from it.
-    pub inbound: LinkStatus,
-    /// What it takes from us.
-    pub outbound: LinkStatus,
-    /// Our events that it did not take, as it told since the process started, oldest first.
-    pub refused_there: Vec<Quarantined>,
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -138,6 +37,8 @@ struct Entry {
     runs: Runs,
     /// Where it stood in a life of our log that ended before that.
     shown: Option<(Epoch, Sequence)>,
+    /// What a stream to it may have sent.
+    sent: Sent,
 }
 
 /// All peers that the node knows of.
@@ -150,6 +51,8 @@ pub struct PeerTable {
     kept: watch::Sender<u64>,
     /// Counts operators' words: links look again at what they may do.
     told: watch::Sender<u64>,
+    /// Somebody waits for what is remembered to be durable.
+    awaited: Notify,
     /// This run of the process.
     run: Uuid,
 }
@@ -161,7 +64,15 @@ impl PeerTable {
         let now_ns = clock.now_ns();
         let entries = remembered.into_iter().map(|(node, progress)| (node, Entry::new(progress, now_ns))).collect();
         let (remembered, kept, told) = (watch::Sender::new(0), watch::Sender::new(0), watch::Sender::new(0));
-        Self { run: clock.fresh_uuid(), clock, entries: Mutex::new(entries), remembered, kept, told }
+        Self {
+            run: clock.fresh_uuid(),
+            clock,
+            entries: Mutex::new(entries),
+            remembered,
+            kept,
+            told,
+            awaited: Notify::new(),
+        }
     }
 
     /// This run of the process, by which peers notice a second one with the same log.
@@ -198,7 +109,7 @@ impl PeerTable {
     /// What is remembered of all, to be written.
     #[must_use]
     pub fn all_progress(&self) -> BTreeMap<SpiffeId, PeerProgress> {
-        self.entries().iter().map(|(node, entry)| (node.clone(), entry.progress.clone())).collect()
+        self.entries().iter().map(|(node, entry)| (node.clone(), entry.sent.written(&entry.progress))).collect()
     }
 
     /// Changes what is remembered of a peer; it is written soon after.
@@ -224,9 +135,27 @@ impl PeerTable {
 
     /// Waits until everything that is remembered by now is durable.
     pub async fn kept(&self) {
-        let (count, mut kept) = (*self.remembered.borrow(), self.kept.subscribe());
+        let count = *self.remembered.borrow();
+        self.kept_through(count).await;
+    }
+
+    fn is_kept(&self, count: u64) -> bool {
+        count <= *self.kept.borrow()
+    }
+
+    /// Waits until so many changes of what is remembered are durable; whoever writes them is told not to tarry.
+    async fn kept_through(&self, count: u64) {
+        let mut kept = self.kept.subscribe();
+        if !self.is_kept(count) {
+            self.awaited.notify_one();
+        }
         // The table has the sender.
         let _ = kept.wait_for(|kept| count <= *kept).await;
+    }
+
+    /// Resolves when somebody waits for what is remembered to be durable.
+    pub async fn awaited(&self) {
+        self.awaited.notified().await;
     }
 
     /// Changes what is remembered of a peer by an operator's word, lifts what made its link stand still, and has its links look again.
@@ -377,17 +306,6 @@ impl PeerTable {
     }
 }
 
-impl Direction {
-    /// The direction's word in metrics and logs.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
-    }
-}
-
 impl Entry {
     fn new(progress: PeerProgress, now_ns: i64) -> Self {
         Self {
@@ -397,26 +315,7 @@ impl Entry {
             words: 0,
             runs: Runs::default(),
             shown: None,
-        }
-    }
-}
-
-impl LinkStatus {
-    fn new(now_ns: i64) -> Self {
-        Self {
-            state: LinkState::Idle,
-            since_ns: now_ns,
-            detail: String::new(),
-            notice: String::new(),
-            last_contact_ns: 0,
-            last_error: String::new(),
-            head_sequence: 0,
-            behind_since_ns: 0,
-            caught_up_ns: 0,
-            caught_up_sequence: 0,
-            event_count: 0,
-            duplicate_count: 0,
-            byte_count: 0,
+            sent: Sent::default(),
         }
     }
 }

@@ -152,6 +152,27 @@ impl Side {
         policy: &str,
         store: Arc<dyn ProgressStore>,
     ) -> Self {
+        Self::begun(letter, log, peers, policy, (store, BTreeMap::new()))
+    }
+
+    /// A node that begins with what it remembers.
+    fn remembering(
+        letter: char,
+        log: Arc<MemoryLog>,
+        peers: Vec<Peer>,
+        policy: &str,
+        remembered: BTreeMap<SpiffeId, PeerProgress>,
+    ) -> Self {
+        Self::begun(letter, log, peers, policy, (Arc::new(Forgetful), remembered))
+    }
+
+    fn begun(
+        letter: char,
+        log: Arc<MemoryLog>,
+        peers: Vec<Peer>,
+        policy: &str,
+        (store, remembered): (Arc<dyn ProgressStore>, BTreeMap<SpiffeId, PeerProgress>),
+    ) -> Self {
         let clock = Arc::new(TestClock::at_ns(NOW_NS));
         let policy = file::parse(policy, Path::new("policy.toml"), &Successors::default()).expect("a good policy");
         let access = Arc::new(Access::new(policy));
@@ -165,7 +186,7 @@ impl Side {
             bindings: bindings.clone(),
             clock: clock.clone(),
             node: node(letter),
-            table: Arc::new(PeerTable::new(clock, BTreeMap::new())),
+            table: Arc::new(PeerTable::new(clock, remembered)),
             draining: CancellationToken::new(),
         };
         tokio::spawn(write(parts.table.clone(), store, CancellationToken::new()));
@@ -214,6 +235,14 @@ impl Side {
             after = chunk.through;
         }
         all
+    }
+
+    /// Whether an event has reached the only peer.
+    async fn reach_of_only_peer(&self, event: &Event) -> crate::federation::reach::Reach {
+        let publisher = SpiffeId::parse(&event.publisher).expect("a good name");
+        let event_id = EventId::parse(&event.event_id).expect("a good id");
+        let record = self.log.find(publisher, event_id).await.expect("readable").expect("stored");
+        self.federation.reach(&record).await.expect("readable")[0].1
     }
 
     /// Waits until a peer has acknowledged everything up to a place.

@@ -5,10 +5,7 @@ use crate::federation::{agreement::Withheld, reach::Reach};
 
 /// Whether an event has reached the only peer.
 async fn reach(side: &Side, event: &Event) -> Reach {
-    let publisher = SpiffeId::parse(&event.publisher).expect("a good name");
-    let event_id = EventId::parse(&event.event_id).expect("a good id");
-    let record = side.log.find(publisher, event_id).await.expect("readable").expect("stored");
-    side.federation.reach(&record).await.expect("readable")[0].1
+    side.reach_of_only_peer(event).await
 }
 
 fn set_policy(side: &Side, text: &str) {
