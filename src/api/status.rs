@@ -17,9 +17,6 @@ mod tests;
 use crate::log::LogError;
 use crate::wire::violations::Violation;
 
-/// The domain of every `google.rpc.ErrorInfo` of ours.
-pub const ERROR_DOMAIN: &str = "tradelane";
-
 /// When a client that met a passing shortage had better come again.
 pub(super) const SHORTAGE_RETRY: Duration = Duration::from_millis(250);
 
@@ -55,8 +52,8 @@ impl Refused {
     pub fn invalid(violations: Vec<Violation>) -> Self {
         let message = match violations.as_slice() {
             [] => "the request is invalid".to_owned(),
-            [only] => said(only),
-            [first, others @ ..] => format!("{} (and {} more)", said(first), others.len()),
+            [only] => only.to_string(),
+            [first, others @ ..] => format!("{first} (and {} more)", others.len()),
         };
         Self { violations, ..Self::new(Code::InvalidArgument, "INVALID_REQUEST", message) }
     }
@@ -93,14 +90,6 @@ impl Refused {
     pub const fn retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
         self
-    }
-}
-
-fn said(violation: &Violation) -> String {
-    if violation.field.is_empty() {
-        violation.description.clone()
-    } else {
-        format!("{}: {}", violation.field, violation.description)
     }
 }
 

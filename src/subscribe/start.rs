@@ -23,7 +23,8 @@ pub enum Start {
 pub enum StartError {
     /// The position belongs to no life of this log.
     #[error(
-        "the position is of an epoch that this node has never had: it was given by another node, or before its log was lost"
+        "the position is of an epoch that this node has never had: it was given by another node, or before its log was lost; begin anew, from \
+         the earliest event or a time"
     )]
     EpochUnknown,
     /// The position belongs to a former life of this log, and stands after what was taken over from there.

@@ -2,7 +2,7 @@
 //! unknown inside a filter is refused, and bytes that are no protobuf are the caller's fault (`INVALID_ARGUMENT`), not ours. It never
 //! changes what is sent.
 
-use std::marker::PhantomData;
+use std::{collections::HashMap, fmt::Write, marker::PhantomData};
 
 use bytes::Buf;
 use prost::{Message, Name};
@@ -13,7 +13,10 @@ use tonic::{
 use tonic_prost::ProstEncoder;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use super::{strict, violations::Violation};
+use super::{
+    strict,
+    violations::{ERROR_DOMAIN, Violation},
+};
 
 /// Named by the generated code; see `proto/build.rs`.
 #[derive(Debug)]
@@ -64,6 +67,7 @@ impl<D: Message + Default + Name> Decoder for StrictDecoder<D> {
     }
 }
 
+/// The status, in the words of the services' own refusals.
 fn refused(violations: &[Violation]) -> Status {
     let said = |violation: &Violation| {
         let mut said = FieldViolation::new(&violation.field, &violation.description);
@@ -71,7 +75,11 @@ fn refused(violations: &[Violation]) -> Status {
         said
     };
     let mut details = ErrorDetails::new();
+    details.set_error_info("INVALID_REQUEST", ERROR_DOMAIN, HashMap::new());
     details.set_bad_request(violations.iter().map(said).collect::<Vec<_>>());
-    let first = violations.first().map_or_else(String::new, |first| format!("{} {}", first.field, first.description));
-    Status::with_error_details(Code::InvalidArgument, first.trim_start(), details)
+    let mut message = violations.first().map(ToString::to_string).unwrap_or_default();
+    if violations.len() > 1 {
+        let _ = write!(message, " (and {} more)", violations.len() - 1);
+    }
+    Status::with_error_details(Code::InvalidArgument, message, details)
 }

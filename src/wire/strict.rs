@@ -10,6 +10,9 @@ use super::{descriptors, violations::Violation};
 /// The message that may carry nothing unknown, with all that stands in it.
 const FILTER: &str = "tradelane.v1.EventFilter";
 
+/// At most so many violations are named: they travel in trailers, of which clients take 8 KiB, and a small request can hold thousands.
+const VIOLATIONS_MAX: usize = 16;
+
 /// Messages of requests that can hold a filter, at whatever depth.
 static WITH_FILTERS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let requests = descriptors().all_messages().filter(|message| message.name().ends_with("Request"));
@@ -34,12 +37,13 @@ pub fn is_checked(full_name: &str) -> bool {
 /// What a received request has inside its filters that this program does not know.
 ///
 /// # Errors
-/// Every unknown field and enum value, each with its path; or the message itself, where it cannot be read.
+/// The unknown fields and enum values, each with its path, at most [`VIOLATIONS_MAX`]; or the message itself, where it cannot be read.
 pub fn check(full_name: &str, bytes: &[u8]) -> Result<(), Vec<Violation>> {
     let Some(descriptor) = descriptors().get_message_by_name(full_name) else { return Ok(()) };
     let message = DynamicMessage::decode(descriptor, bytes).map_err(|error| vec![malformed(&error.to_string())])?;
     let mut violations = Vec::new();
     walk(&message, "", false, &mut violations);
+    violations.truncate(VIOLATIONS_MAX);
     if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
@@ -50,9 +54,12 @@ pub fn malformed(error: &str) -> Violation {
 }
 
 fn walk(message: &DynamicMessage, path: &str, in_filter: bool, violations: &mut Vec<Violation>) {
+    if violations.len() >= VIOLATIONS_MAX {
+        return;
+    }
     let in_filter = in_filter || message.descriptor().full_name() == FILTER;
     if in_filter {
-        violations.extend(message.unknown_fields().map(|unknown| Violation {
+        violations.extend(message.unknown_fields().take(VIOLATIONS_MAX).map(|unknown| Violation {
             field: path.to_owned(),
             reason: "FIELD_UNKNOWN",
             description: format!(

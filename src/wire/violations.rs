@@ -5,6 +5,9 @@ use std::fmt;
 /// At most so many violations are told of one event: who has more has got the message.
 pub const VIOLATIONS_PER_EVENT_MAX: usize = 32;
 
+/// The domain of every `google.rpc.ErrorInfo` of ours.
+pub const ERROR_DOMAIN: &str = "tradelane";
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -14,6 +17,13 @@ pub struct Violation {
     pub reason: &'static str,
     /// What would be right, for people.
     pub description: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, description, .. } = self;
+        if field.is_empty() { f.write_str(description) } else { write!(f, "{field}: {description}") }
+    }
 }
 
 /// Where in a message something stands, built on the stack while walking it: nothing is written out until something is wrong.

@@ -28,3 +28,4 @@ mod query;
 mod serve;
 mod sighup;
 mod subscription_cli;
+mod wrong_requests;

@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, body::Body};
 
-use super::{Tally, panicked};
+use super::{Tally, panicked, too_large};
 use crate::tasks::panic_text;
 
 /// So many messages that were ready are still sent by a call that is being ended.
@@ -73,6 +73,9 @@ impl HttpBody for WatchedBody {
         self.frames_after_cut += u32::from(cut);
         match &frame {
             Some(Ok(frame)) => {
+                if let Some(status) = frame.trailers_ref().and_then(too_large::in_our_words) {
+                    return self.end_with(&status);
+                }
                 if let Some(code) = frame.trailers_ref().and_then(status_code) {
                     self.tally.code = Some(code);
                 }

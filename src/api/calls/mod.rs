@@ -4,6 +4,7 @@
 mod body;
 #[cfg(test)]
 mod tests;
+mod too_large;
 
 use std::{
     convert::Infallible,
@@ -149,7 +150,9 @@ where
     };
     let status = tokio::select! {
         answered = AssertUnwindSafe(inner.call(request)).catch_unwind() => match answered {
-            Ok(Ok(response)) => return response,
+            Ok(Ok(response)) => {
+                return too_large::in_our_words(response.headers()).map_or(response, Status::into_http);
+            }
             Ok(Err(never)) => match never {},
             Err(panic) => panicked(method, panic_text(&*panic)),
         },

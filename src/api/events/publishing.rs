@@ -10,7 +10,7 @@ use super::{Answers, EventServiceParts, caller};
 use crate::{
     api::{Recorder, Refused, recorded::timestamp},
     identity::Caller,
-    publish::{EventOutcome, PublishError, pipeline},
+    publish::{EventOutcome, PublishError, RejectedEvent, pipeline},
     telemetry,
     wire::{
         PublishRequest,
@@ -88,12 +88,12 @@ fn answer(
     match result {
         Ok(outcomes) => {
             let (mut fresh, mut again) = (0, 0);
-            let results = outcomes.into_iter().map(|EventOutcome { event_id, fate }| match fate {
+            let results = outcomes.into_iter().enumerate().map(|(index, EventOutcome { event_id, fate })| match fate {
                 Ok(appended) => {
                     *(if appended.duplicate { &mut again } else { &mut fresh }) += 1;
                     stored(&parts.recorder, event_id, appended)
                 }
-                Err(fault) => refused(parts, caller, method, event_id, fault.into()),
+                Err(fault) => refused(parts, caller, method, RejectedEvent { index, event_id, fault }),
             });
             let response = proto::PublishResponse { results: results.collect() };
             // Once a request and not once an event: each looks into a table that all callers share.
@@ -120,13 +120,10 @@ fn count_stored(parts: &EventServiceParts, caller: &Caller, fresh: u64, again: u
     }
 }
 
-fn refused(
-    parts: &EventServiceParts,
-    caller: &Caller,
-    method: &str,
-    event_id: String,
-    refused: Refused,
-) -> proto::PublishResult {
+/// One event whose neighbours are stored is told what a request would be told that held no other fault.
+fn refused(parts: &EventServiceParts, caller: &Caller, method: &str, event: RejectedEvent) -> proto::PublishResult {
+    let event_id = event.event_id.clone();
+    let refused = Refused::from(PublishError::Rejected(vec![event]));
     metrics::counter!(telemetry::EVENTS_REJECTED_TOTAL, "reason" => refused.reason).increment(1);
     parts.note_denial(caller, method, &refused);
     proto::PublishResult { event_id, error: Some(refused.into_rpc()), ..proto::PublishResult::default() }

@@ -7,7 +7,8 @@ use prost::Message;
 use prost_types::Any;
 use tonic_types::pb::{BadRequest, ErrorInfo, RetryInfo, bad_request::FieldViolation};
 
-use super::{ERROR_DOMAIN, Refused};
+use super::Refused;
+use crate::wire::violations::ERROR_DOMAIN;
 
 /// The details of a call's status in bytes, before base64 adds a third: together with the message and the other trailers they stay below
 /// 8 KiB.

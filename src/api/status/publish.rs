@@ -71,7 +71,8 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::EventIdConflict { .. } => {
-                let message = "you published this event_id before with other content";
+                let message = "you published this event_id before with other content, which GetEvent shows; a new statement needs an id of \
+                               its own, and one that corrects the first names it in revision";
                 Self::new(Code::AlreadyExists, "EVENT_ID_CONFLICT", message)
             }
             Refusal::RevisedEventUnknown => {
