@@ -196,6 +196,7 @@ async fn compose(
         draining: draining.clone(),
         cut: cut.clone(),
         unary_timeout: config.api.unary_timeout,
+        control_request_bytes_max: config.api.control_request_bytes_max,
         clock: clock.clone(),
     };
     let readers = (sessions, durable);

@@ -75,7 +75,7 @@ fn discharged(n: u32) -> Event {
 
 #[tokio::test]
 async fn what_cannot_be_read_or_is_too_large_is_told_in_words_that_every_client_can_receive() {
-    let harness = Harness::start_with(POLICY, |config| config.api.publish_request_bytes_max = 20_000).await;
+    let harness = Harness::start_with(POLICY, |config| config.api.publish_request_bytes_max = 100_000).await;
     let channel = harness.connect(&harness.port).await.expect("a connection");
     let (publish, list) = ("/tradelane.v1.EventService/Publish", "/tradelane.v1.EventService/ListEvents");
 
@@ -95,14 +95,18 @@ async fn what_cannot_be_read_or_is_too_large_is_told_in_words_that_every_client_
     let nested = refusal(&channel, list, nested.repeat(1_000)).await;
     assert!(nested.details().len() <= TRAILER_DETAILS_BYTES_MAX, "{} bytes", nested.details().len());
 
-    for (path, bytes) in [(publish, 20_001), (list, 64 * 1024 + 1)] {
-        let large = refusal(&channel, path, vec![0; bytes]).await;
+    // What begins with an unknown field is read to its end, where nothing stops it.
+    let (durable, full) = ("/tradelane.v1.SubscriptionService/GetSubscription", 64 * 1024);
+    for (path, bytes, limit) in [(publish, 100_001, 100_000), (list, full + 1, full), (durable, full + 1, full)] {
+        let large = refusal(&channel, path, [0xf8, 0x3f, 0x01].repeat(bytes / 3 + 1)).await;
         let told = (large.code(), reason(&large));
         assert_eq!(told, (Code::InvalidArgument, "REQUEST_TOO_LARGE".to_owned()), "{path}: {large:?}");
-        assert!(large.message().contains(&format!("found {bytes} bytes")), "{path}: {large:?}");
+        assert!(large.message().contains(&format!("limit is: {limit} bytes")), "{path}: {large:?}");
     }
+    let nearly = refusal(&channel, list, [0x0a, 0x00].repeat(full / 2)).await;
+    assert_eq!(reason(&nearly), "INVALID_REQUEST", "as large as may be: {nearly:?}");
     let mut client = harness.events(&harness.port).await;
-    let events: Vec<_> = (0..200).map(|n| discharged(n).unsigned()).collect();
+    let events: Vec<_> = (0..800).map(|n| discharged(n).unsigned()).collect();
     let request = PublishRequest { events, ..PublishRequest::default() };
     let request = PublishStreamRequest { correlation_id: 1, publish: Some(request) };
     let mut answers = client.publish_stream(tokio_stream::once(request)).await.expect("a stream").into_inner();

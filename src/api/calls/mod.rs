@@ -41,6 +41,8 @@ pub struct CallRules {
     pub cut: CancellationToken,
     /// The limit of a call whose request is one message, until its answer begins.
     pub unary_timeout: Duration,
+    /// The largest request of a call whose request is one message, `Publish` left out.
+    pub control_request_bytes_max: usize,
     /// When calls began.
     pub clock: Arc<dyn Clock>,
 }
@@ -141,6 +143,7 @@ async fn limited<S>(inner: &mut S, request: Request<Body>, method: Option<&Metho
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
+    let request = request.map(|body| too_large::watched(body, method, rules.control_request_bytes_max));
     let limit = method.filter(|method| !method.client_streaming).map(|_| rules.unary_timeout);
     let expired = async {
         match limit {

@@ -18,6 +18,7 @@ fn rules() -> CallRules {
         draining: CancellationToken::new(),
         cut: CancellationToken::new(),
         unary_timeout: Duration::from_secs(10),
+        control_request_bytes_max: 64 << 10,
         clock: Arc::new(SystemClock),
     }
 }
