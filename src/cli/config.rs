@@ -1,14 +1,21 @@
-//! `tradelane config check` and `tradelane config show`. They never open data or certificates; of the files that settings name, only the
-//! peers file is looked into.
+//! `tradelane config`: whether a node could start with its settings and files, what is in force, and files to begin with. It never opens
+//! a node's data.
 
 use std::{env, io::Write, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::exit::{ExitCode, Failure};
+use serde_json::{Value, json};
+
+use super::{
+    answer::{Answer, OutputFlag},
+    exit::{ExitCode, Failure},
+    terminal::{OutputFormat, write_json},
+};
 use crate::{
-    config::{Config, ConfigError, Layers, Settings},
-    identity::Peers,
+    clock::{Clock, SystemClock},
+    config::{Config, ConfigError, Layers, Setting, Settings, Value as Written, settings::REFERENCE},
+    node::Node,
 };
 
 /// Where a node's settings come from.
@@ -25,14 +32,86 @@ pub struct SettingsArguments {
 /// What to do with the settings.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Say whether the settings are good; every fault is named with its place.
-    #[command(after_help = "Examples:\n  tradelane config check --config /etc/tradelane/tradelane.toml\n  \
-                            TRADELANE_LISTEN__ADDRESS=[::]:7443 tradelane config check")]
-    Check(SettingsArguments),
+    /// Say whether a node could start with these settings and the files that they name; every fault is named with its place.
+    #[command(after_help = "\
+Looks at what `serve` looks at before it opens its log: the settings, certificate and key, trust, policy and peers files, code lists. \
+It opens no port and no data directory, and changes nothing.
+
+Exit code: 0 all is good, 78 something is wrong.
+
+Examples:
+  tradelane config check --config /etc/tradelane/tradelane.toml
+  tradelane config check --settings-only --config tradelane.toml
+  TRADELANE_LISTEN__ADDRESS=[::]:7443 tradelane config check")]
+    Check {
+        /// Whose.
+        #[command(flatten)]
+        settings: SettingsArguments,
+        /// Leave out the files that the settings name, for a machine that does not have them.
+        #[arg(long)]
+        settings_only: bool,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputFlag,
+    },
     /// Show every setting that is in force and where it comes from.
     #[command(after_help = "Examples:\n  tradelane config show --config /etc/tradelane/tradelane.toml\n  \
                             tradelane config show --set node.data_dir=/tmp/data")]
-    Show(SettingsArguments),
+    Show {
+        /// Whose.
+        #[command(flatten)]
+        settings: SettingsArguments,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+    /// Print a file that a node reads, with every key and what it means, to begin one's own with.
+    #[command(after_help = "\
+The trust and policy examples fit what `tradelane pki init` makes, so a node for a first try is:
+  tradelane pki init exchange.gov.pk
+  tradelane pki init customs.gov.pk
+  tradelane pki init port.karachi.pk
+  tradelane pki issue spiffe://exchange.gov.pk/node/khi-1 --node --host localhost
+  tradelane pki issue spiffe://customs.gov.pk/agency/karachi
+  tradelane config example trust > trust.toml
+  tradelane config example policy > policy.toml
+  tradelane serve --set node.data_dir=data --set listen.address=127.0.0.1:7443 \\
+    --set identity.certificate_file=pki/exchange.gov.pk/node-khi-1.pem \\
+    --set identity.private_key_file=pki/exchange.gov.pk/node-khi-1.key \\
+    --set identity.trust_file=trust.toml --set identity.policy_file=policy.toml
+
+Examples:
+  tradelane config example policy > policy.toml
+  tradelane config example settings > tradelane.toml")]
+    Example {
+        /// Which file.
+        #[arg(value_name = "FILE")]
+        which: ExampleFile,
+    },
+}
+
+/// The files that a node reads and that people write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExampleFile {
+    /// Every setting with its default.
+    Settings,
+    /// Whom the node believes: `identity.trust_file`.
+    Trust,
+    /// Who may do what: `identity.policy_file`.
+    Policy,
+    /// The other nodes: `identity.peers_file`.
+    Peers,
+}
+
+impl ExampleFile {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Settings => REFERENCE,
+            Self::Trust => include_str!("../../config/trust.toml"),
+            Self::Policy => include_str!("../../config/policy.toml"),
+            Self::Peers => include_str!("../../config/peers.toml"),
+        }
+    }
 }
 
 impl SettingsArguments {
@@ -55,31 +134,43 @@ impl SettingsArguments {
 /// Runs `tradelane config`.
 ///
 /// # Errors
-/// The settings are wrong.
+/// The settings, or files that they name, are wrong.
 pub fn run(command: &ConfigCommand, out: &mut impl Write) -> Result<(), Failure> {
-    let written = match command {
-        ConfigCommand::Check(arguments) => {
-            let (config, _) = arguments.load()?;
-            check_peers(&config)?;
-            writeln!(out, "the settings are good")
+    match command {
+        ConfigCommand::Check { settings, settings_only, output } => {
+            let (config, _) = settings.load()?;
+            let good = if *settings_only {
+                "the settings are good; the files that they name were not looked at"
+            } else {
+                Node::check(&config, SystemClock.now_ns())
+                    .map_err(|fault| Failure::new(ExitCode::Configuration, fault))?;
+                "the settings and the files that they name are good"
+            };
+            let document = json!({ "good": true, "filesLookedAt": !settings_only });
+            Ok(Answer { lines: vec![good.to_owned()], document }.write(output.output, out)?)
         }
-        ConfigCommand::Show(arguments) => {
-            let (_, settings) = arguments.load()?;
-            show(&settings, out)
+        ConfigCommand::Show { settings, output } => {
+            let (_, settings) = settings.load()?;
+            match output.output {
+                OutputFormat::Table => Ok(show(&settings, out)?),
+                format => Ok(write_json(out, format, &as_json(&settings))?),
+            }
         }
-    };
-    written.map_err(|error| Failure::new(ExitCode::Failure, error))
+        ConfigCommand::Example { which } => Ok(out.write_all(which.text().as_bytes())?),
+    }
 }
 
-/// The peers file alone, since it needs no certificate: what it says is checked whether or not the node could start here.
-fn check_peers(config: &Config) -> Result<(), Failure> {
-    match &config.identity.peers_file {
-        None => Ok(()),
-        Some(path) => match Peers::read(path, None) {
-            Ok(_) => Ok(()),
-            Err(faults) => Err(Failure::new(ExitCode::Configuration, faults)),
-        },
-    }
+fn as_json(settings: &Settings) -> Value {
+    let told = |(key, setting): (&str, &Setting)| {
+        let value = match &setting.value {
+            Written::Text(text) => json!(text),
+            Written::Integer(number) => json!(number),
+            Written::Boolean(truth) => json!(truth),
+            Written::List(items) => json!(items),
+        };
+        (key.to_owned(), json!({ "value": value, "source": setting.source.to_string() }))
+    };
+    settings.iter().map(told).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn show(settings: &Settings, out: &mut impl Write) -> std::io::Result<()> {
@@ -104,40 +195,80 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Parser, ValueEnum};
+
     use super::*;
+    use crate::identity::Peers;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    }
+
+    fn config(words: &[&str]) -> Result<String, Failure> {
+        let program = Program::try_parse_from(["config"].iter().chain(words)).expect("good words");
+        let mut out = Vec::new();
+        run(&program.command, &mut out)?;
+        Ok(String::from_utf8(out).expect("text"))
+    }
 
     #[test]
     fn what_is_shown_is_itself_a_configuration_with_the_same_meaning() {
-        let arguments = SettingsArguments { config: None, set: vec![("node.data_dir".into(), "/tmp/a \"b\"".into())] };
-        let mut shown = Vec::new();
-        run(&ConfigCommand::Show(arguments), &mut shown).expect("good settings");
+        let shown = config(&["show", "--set", "node.data_dir=/tmp/a \"b\""]).expect("good settings");
+        assert!(shown.contains("# flag --set node.data_dir"), "{shown}");
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("shown.toml");
         std::fs::write(&file, &shown).expect("a file");
         let (again, _) =
             Config::load(&Layers { file: Some(file), ..Layers::default() }).expect("what was shown is good");
         assert_eq!(again.node.data_dir, PathBuf::from("/tmp/a \"b\""));
-        let text = String::from_utf8(shown).expect("text");
-        assert!(text.contains("# flag --set node.data_dir"), "{text}");
+
+        let json = config(&["show", "--set", "node.stop_timeout=3s", "--output", "json"]).expect("good settings");
+        let json: Value = serde_json::from_str(&json).expect("one document");
+        let told = &json["node.stop_timeout"];
+        assert_eq!((&told["value"], &told["source"]), (&json!("3s"), &json!("flag --set node.stop_timeout")));
     }
 
     #[test]
-    fn a_wrong_peers_file_ends_with_78_and_its_line() {
+    fn the_example_of_settings_is_good_and_every_example_says_what_it_is_for() {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("tradelane.toml");
+        std::fs::write(&file, config(&["example", "settings"]).expect("a file")).expect("written");
+        config(&["check", "--settings-only", "--config", &file.display().to_string()]).expect("good settings");
+        // The trust and policy files are read by a test that runs the commands of the help.
         let file = dir.path().join("peers.toml");
-        std::fs::write(&file, "homes = ['a.example']\n[[peer]]\nnode = 'x'\n").expect("a file");
-        let set = vec![("identity.peers_file".into(), file.display().to_string())];
-        let arguments = SettingsArguments { config: None, set };
-        let failure = run(&ConfigCommand::Check(arguments), &mut Vec::new()).expect_err("a wrong file");
-        assert_eq!(failure.code, ExitCode::Configuration);
-        assert!(failure.message.contains("peers.toml:2: peer[0].node: must begin with spiffe://"), "{failure}");
+        std::fs::write(&file, config(&["example", "peers"]).expect("a file")).expect("written");
+        Peers::read(&file, None).expect("a good file");
+        for which in ExampleFile::value_variants() {
+            assert!(which.text().starts_with("# "), "{which:?}");
+        }
     }
 
     #[test]
-    fn a_wrong_setting_ends_with_78() {
-        let arguments = SettingsArguments { config: None, set: vec![("listen.port".into(), "1".into())] };
-        let failure = run(&ConfigCommand::Check(arguments), &mut Vec::new()).expect_err("a wrong setting");
+    fn wrong_settings_and_wrong_files_end_with_78_all_at_once() {
+        let failure = config(&["check", "--set", "listen.port=1"]).expect_err("a wrong setting");
         assert_eq!(failure.code, ExitCode::Configuration);
         assert!(failure.message.starts_with("flag --set listen.port: unknown setting \"listen.port\""), "{failure}");
+
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let named = |key: &str, text: &str| {
+            let file = dir.path().join(format!("{key}.toml"));
+            std::fs::write(&file, text).expect("a file");
+            format!("identity.{key}={}", file.display())
+        };
+        let peers = named("peers_file", "homes = ['a.example']\n[[peer]]\nnode = 'x'\n");
+        let policy = named("policy_file", "[[grant]]\nid = 'x'\nwho = ['spiffe://a.example/x']\nactions = ['raed']\n");
+        let absent = format!("identity.trust_file={}", dir.path().join("absent.toml").display());
+        let words = ["check", "--set", &peers, "--set", &policy, "--set", &absent];
+        let failure = config(&words).expect_err("wrong files");
+        assert_eq!(failure.code, ExitCode::Configuration);
+        for fault in
+            ["peers_file.toml:2: peer[0].node: must begin with spiffe://", "did you mean \"read\"?", "absent.toml"]
+        {
+            assert!(failure.message.contains(fault), "{fault:?} is not in: {failure}");
+        }
+        let said = config(&[&words[..], &["--settings-only"]].concat()).expect("the settings are good");
+        assert!(said.contains("were not looked at"), "{said}");
     }
 }

@@ -20,6 +20,7 @@ mod explain;
 mod tests;
 mod tls;
 
+use explain::is_other_server;
 pub use explain::{explain, handshake_refused};
 pub use tls::{CredentialsUnusable, client_config_with, uri_names_of};
 
@@ -96,7 +97,15 @@ pub enum ConnectError {
     /// A certificate or key of ours cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsUnusable),
-    /// The node was not reached, or did not prove to be the right one.
+    /// One side does not accept the other's certificate: trying again changes nothing.
+    #[error("cannot connect to {address}: {reason}; `tradelane doctor` looks closer")]
+    Refused {
+        /// Where we tried.
+        address: NodeAddress,
+        /// Who refused whom and why, in words for the user.
+        reason: String,
+    },
+    /// The node was not reached.
     #[error("cannot connect to {address}: {reason}")]
     Unreachable {
         /// Where we tried.
@@ -116,9 +125,13 @@ pub async fn connect(options: &ConnectOptions) -> Result<Channel, ConnectError> 
     tls::client_config(options)?;
     let endpoint = endpoint(&options.address);
     let connector = connector(options.clone());
-    endpoint.connect_with_connector(connector).await.map_err(|error| ConnectError::Unreachable {
-        address: options.address.clone(),
-        reason: explain(&error).unwrap_or_else(|| error.to_string()),
+    endpoint.connect_with_connector(connector).await.map_err(|error| {
+        let (address, reason) = (options.address.clone(), explain(&error).unwrap_or_else(|| error.to_string()));
+        if handshake_refused(&error).is_some() || is_other_server(&error) {
+            ConnectError::Refused { address, reason }
+        } else {
+            ConnectError::Unreachable { address, reason }
+        }
     })
 }
 

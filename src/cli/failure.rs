@@ -38,6 +38,7 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Credentials(error) => error.into(),
+            ConnectError::Refused { .. } => Self::new(ExitCode::NotPermitted, error.to_string()),
             ConnectError::Unreachable { .. } => Self::new(ExitCode::Unavailable, error.to_string()),
         }
     }

@@ -5,6 +5,7 @@ use std::{future::Future, io};
 
 use clap::{Parser, Subcommand};
 
+pub mod answer;
 pub mod backoff;
 pub mod backup;
 pub mod bench;
@@ -37,10 +38,13 @@ pub mod words;
 
 pub use exit::{ExitCode, Failure};
 
+/// Help is broken into lines of at most so many columns.
+const HELP_COLUMNS: usize = 100;
+
 /// A shared logistics-information exchange: ports, carriers and customs agencies publish, subscribe to and query shipment and clearance
 /// events over mutual TLS.
 #[derive(Debug, Parser)]
-#[command(name = "tradelane", version = crate::telemetry::version(), max_term_width = 100, subcommand_required = true)]
+#[command(name = "tradelane", version = crate::telemetry::version(), max_term_width = HELP_COLUMNS, subcommand_required = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -6,11 +6,16 @@ use std::{error::Error, io::Write, path::PathBuf};
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 
-use super::{ExitCode, Failure};
+use serde_json::json;
+
+use super::{
+    ExitCode, Failure,
+    answer::{Answer, OutputFlag},
+};
 use crate::{
     clock::{Clock, SystemClock},
     domain::{SpiffeId, TrustDomain},
-    identity::dev_pki::{DevPki, PkiError},
+    identity::dev_pki::{DevPki, Issued, PkiError},
 };
 
 #[cfg(test)]
@@ -20,12 +25,15 @@ const DAY_NS: i64 = 86_400 * 1_000_000_000;
 /// The longest life that can be asked for: as long as the authority itself lives.
 const DAYS_MAX: i64 = 3_650;
 
-/// Where the authorities' directories lie.
+/// Where the authorities' directories lie, and how to show what was done.
 #[derive(Debug, Clone, Args)]
-pub struct Directory {
+pub struct Place {
     /// The directory that holds one directory per trust domain.
     #[arg(long, default_value = "pki", value_name = "DIRECTORY")]
     pub dir: PathBuf,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputFlag,
 }
 
 /// What to do with a development authority.
@@ -41,11 +49,12 @@ pub enum PkiCommand {
         domain: TrustDomain,
         /// Where.
         #[command(flatten)]
-        directory: Directory,
+        place: Place,
     },
     /// Issue a certificate to a participant, or with --node to a node. A key is made with it and kept beside it.
     #[command(after_help = "Examples:\n  tradelane pki issue spiffe://customs.gov.pk/agency/karachi\n  \
-                            tradelane pki issue spiffe://exchange.gov.pk/node/khi-1 --node --host localhost --host khi-1.exchange.gov.pk")]
+                            tradelane pki issue spiffe://exchange.gov.pk/node/khi-1 --node --host localhost \\\n    \
+                            --host khi-1.exchange.gov.pk")]
     Issue {
         /// The name that the certificate proves.
         #[arg(value_name = "SPIFFE-ID", value_parser = id_argument)]
@@ -61,7 +70,7 @@ pub enum PkiCommand {
         days: i64,
         /// Where.
         #[command(flatten)]
-        directory: Directory,
+        place: Place,
     },
     /// Revoke every certificate of a name, or the one with a serial number, and write the revocation list anew.
     #[command(after_help = "Examples:\n  tradelane pki revoke spiffe://customs.gov.pk/agency/karachi\n  \
@@ -75,7 +84,7 @@ pub enum PkiCommand {
         domain: Option<TrustDomain>,
         /// Where.
         #[command(flatten)]
-        directory: Directory,
+        place: Place,
     },
     /// Write the revocation list of a trust domain anew: a list that has ended refuses its whole domain.
     #[command(
@@ -90,7 +99,7 @@ pub enum PkiCommand {
         days: i64,
         /// Where.
         #[command(flatten)]
-        directory: Directory,
+        place: Place,
     },
 }
 
@@ -103,31 +112,19 @@ pub fn run(command: &PkiCommand, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn run_at(command: &PkiCommand, now_ns: i64, out: &mut impl Write) -> Result<(), Failure> {
-    match command {
-        PkiCommand::Init { domain, directory } => {
-            let pki = DevPki::create(&directory.dir, domain, now_ns)?;
-            writeln!(out, "authority of {domain}: {}", pki.bundle_file().display())?;
-            writeln!(out, "revocation list: {}", pki.crl_file().display())?;
-        }
-        PkiCommand::Issue { id, node, hosts, days, directory } => {
-            let mut pki = open(directory, id.trust_domain())?;
+    let (place, answer) = match command {
+        PkiCommand::Init { domain, place } => (place, init(&DevPki::create(&place.dir, domain, now_ns)?, domain)),
+        PkiCommand::Issue { id, node, hosts, days, place } => {
+            let mut pki = open(place, id.trust_domain())?;
             let life_ns = days * DAY_NS;
             let issued = if *node {
                 pki.issue_node(id, hosts, now_ns, life_ns)?
             } else {
                 pki.issue_participant(id, now_ns, life_ns)?
             };
-            let not_after = DateTime::from_timestamp_nanos(issued.not_after_ns);
-            writeln!(
-                out,
-                "{id}, serial {}, until {}",
-                issued.serial,
-                not_after.to_rfc3339_opts(SecondsFormat::Secs, true)
-            )?;
-            writeln!(out, "certificate: {}", issued.certificate_file.display())?;
-            writeln!(out, "private key: {}", issued.key_file.display())?;
+            (place, issue(&issued, id))
         }
-        PkiCommand::Revoke { which, domain, directory } => {
+        PkiCommand::Revoke { which, domain, place } => {
             let domain = match (domain, SpiffeId::parse(which)) {
                 (Some(domain), _) => domain.as_str().to_owned(),
                 (None, Ok(id)) => id.trust_domain().to_owned(),
@@ -135,24 +132,55 @@ fn run_at(command: &PkiCommand, now_ns: i64, out: &mut impl Write) -> Result<(),
                     return Err(Failure::usage("a serial number needs --domain: whose authority issued it"));
                 }
             };
-            let mut pki = open(directory, &domain)?;
-            for serial in pki.revoke(which, now_ns)? {
-                writeln!(out, "revoked: serial {serial}")?;
-            }
+            let mut pki = open(place, &domain)?;
+            let serials = pki.revoke(which, now_ns)?;
             let list = pki.write_crl(now_ns, crate::identity::dev_pki::CRL_LIFE_NS)?;
-            writeln!(out, "revocation list: {} (a node that reads it closes the live connections)", list.display())?;
+            let mut lines: Vec<_> = serials.iter().map(|serial| format!("revoked: serial {serial}")).collect();
+            let closes = "(a node that reads it closes the live connections)";
+            lines.push(format!("revocation list: {} {closes}", list.display()));
+            (place, Answer { lines, document: json!({ "revokedSerials": serials, "crlFile": list }) })
         }
-        PkiCommand::Crl { domain, days, directory } => {
-            let list = open(directory, domain.as_str())?.write_crl(now_ns, days * DAY_NS)?;
-            writeln!(out, "revocation list: {}", list.display())?;
+        PkiCommand::Crl { domain, days, place } => {
+            let list = open(place, domain.as_str())?.write_crl(now_ns, days * DAY_NS)?;
+            let lines = vec![format!("revocation list: {}", list.display())];
+            (place, Answer { lines, document: json!({ "crlFile": list }) })
         }
-    }
-    Ok(())
+    };
+    Ok(answer.write(place.output.output, out)?)
 }
 
-fn open(directory: &Directory, domain: &str) -> Result<DevPki, Failure> {
+fn init(pki: &DevPki, domain: &TrustDomain) -> Answer {
+    let (bundle, list) = (pki.bundle_file(), pki.crl_file());
+    Answer {
+        lines: vec![
+            format!("authority of {domain}: {}", bundle.display()),
+            format!("revocation list: {}", list.display()),
+        ],
+        document: json!({ "trustDomain": domain.as_str(), "bundleFile": bundle, "crlFile": list }),
+    }
+}
+
+fn issue(issued: &Issued, id: &SpiffeId) -> Answer {
+    let until = DateTime::from_timestamp_nanos(issued.not_after_ns).to_rfc3339_opts(SecondsFormat::Secs, true);
+    Answer {
+        lines: vec![
+            format!("{id}, serial {}, until {until}", issued.serial),
+            format!("certificate: {}", issued.certificate_file.display()),
+            format!("private key: {}", issued.key_file.display()),
+        ],
+        document: json!({
+            "id": id.as_str(),
+            "serial": issued.serial,
+            "notAfterTime": until,
+            "certificateFile": issued.certificate_file,
+            "keyFile": issued.key_file,
+        }),
+    }
+}
+
+fn open(place: &Place, domain: &str) -> Result<DevPki, Failure> {
     let domain = TrustDomain::parse(domain).map_err(|why| Failure::usage(format!("{domain:?} {why}")))?;
-    Ok(DevPki::open(&directory.dir, &domain)?)
+    Ok(DevPki::open(&place.dir, &domain)?)
 }
 
 impl From<PkiError> for Failure {

@@ -52,7 +52,8 @@ The lost node must not be started again under its name.
 Exit code: 0 promoted, 1 the link is up or the node unknown here, 65 the files would not be good, 78 settings.
 
 Example:
-  tradelane promote spiffe://exchange.gov.pk/node/khi-1 --config /etc/tradelane/tradelane.toml --profile operator")]
+  tradelane promote spiffe://exchange.gov.pk/node/khi-1 --profile operator \\
+    --config /etc/tradelane/tradelane.toml")]
 pub struct PromoteArguments {
     /// The lost node's SPIFFE ID.
     #[arg(value_name = "NODE")]

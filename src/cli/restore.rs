@@ -6,9 +6,11 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
+use serde_json::json;
 
 use super::{
     ExitCode, Failure,
+    answer::{Answer, OutputFlag},
     config::SettingsArguments,
     connect::{Pem, uri_names_of},
 };
@@ -23,13 +25,13 @@ use crate::{
 /// `tradelane restore`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The node's settings say where its data directory is (node.data_dir, which must be empty or not there) and, by its certificate, whose log
-it is to be. A restored log opens a new epoch, so that no reader goes on from a position that this log never had: readers are told where
+The node's settings say where its data directory is (node.data_dir, which must be empty or not there) and, by its certificate, whose log \
+it is to be. A restored log opens a new epoch, so that no reader goes on from a position that this log never had: readers are told where \
 the epochs part.
 
-What the log lost after the backup is taken back from the node's peers when it starts, before anything new is published: until every peer
-that it dials has handed over what it holds, publishing answers UNAVAILABLE and says for whom it waits. `tradelane peers pause NODE` opens
-without a peer that is gone. `tradelane node show` then says what came back, and what no peer holds. Positions in other nodes' logs are
+What the log lost after the backup is taken back from the node's peers when it starts, before anything new is published: until every peer \
+that it dials has handed over what it holds, publishing answers UNAVAILABLE and says for whom it waits. `tradelane peers pause NODE` opens \
+without a peer that is gone. `tradelane node show` then says what came back, and what no peer holds. Positions in other nodes' logs are \
 not part of a backup: their events are taken again from the beginning, and what is there already is absorbed.
 
 Exit code: 0 restored, 64 the directory is not empty, 65 the file is no whole backup, 74 storage, 78 settings.
@@ -42,6 +44,9 @@ pub struct RestoreArguments {
     /// The settings of the node that is to have the log.
     #[command(flatten)]
     pub settings: SettingsArguments,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputFlag,
 }
 
 /// Runs `tradelane restore`.
@@ -66,8 +71,11 @@ pub fn run(arguments: &RestoreArguments, out: &mut impl Write) -> Result<(), Fai
             RestoreError::Storage(_) => Failure::new(ExitCode::Storage, format!("{file}: {error}; {remains}")),
         }
     })?;
-    writeln!(out, "restored up to sequence {last} into {data_dir}; the log goes on in a new epoch")?;
-    Ok(())
+    let answer = Answer {
+        lines: vec![format!("restored up to sequence {last} into {data_dir}; the log goes on in a new epoch")],
+        document: json!({ "lastSequence": last.to_string(), "dataDirectory": data_dir.to_string() }),
+    };
+    Ok(answer.write(arguments.output.output, out)?)
 }
 
 /// The node's name, from its certificate.

@@ -20,6 +20,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tradelane serve --config /etc/tradelane/tradelane.toml\n  \
                         tradelane serve --set node.data_dir=/tmp/data --set listen.address=127.0.0.1:7443\n\n\
+                        A node needs its certificate and key, a trust file (whom it believes) and a policy file (who may do what): \
+                        `tradelane config example --help` has the commands for a first try. `tradelane config check` says whether \
+                        settings and files are good.\n\n\
                         SIGHUP reads certificates, trust and policy anew. SIGINT and SIGTERM stop the node in order; a second one ends \
                         it at once, which loses nothing that was acknowledged.\n\n\
                         Exit codes: 0 stopped, 1 a part of the node failed, 74 storage, 78 configuration.")]

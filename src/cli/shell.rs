@@ -60,6 +60,7 @@ mod tests {
     use clap_complete::Shell;
 
     use super::*;
+    use crate::cli::HELP_COLUMNS;
 
     #[test]
     fn every_shell_gets_a_script_that_knows_the_commands() {
@@ -89,6 +90,18 @@ mod tests {
         assert_examples(&tree);
     }
 
+    /// A line above the width is broken by the program. That is right for a paragraph that is one line; one that was broken by hand
+    /// already becomes ragged, and a command cannot be pasted any more.
+    fn assert_width(command: &str, help: &str) {
+        let lines: Vec<&str> = help.lines().collect();
+        let is_prose = |line: Option<&&str>| line.is_some_and(|line| !line.is_empty() && !line.starts_with("  "));
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.chars().count() > HELP_COLUMNS) {
+            let before = at.checked_sub(1).and_then(|before| lines.get(before));
+            let alone = is_prose(Some(line)) && !is_prose(before) && !is_prose(lines.get(at + 1));
+            assert!(alone, "the help of {command} is too wide: {line}");
+        }
+    }
+
     fn assert_examples(command: &clap::Command) {
         if command.get_name() == "help" {
             return;
@@ -98,6 +111,7 @@ mod tests {
         } else {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "{} has no example in its help", command.get_name());
+            assert_width(command.get_name(), &help);
         }
     }
 }

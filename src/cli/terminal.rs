@@ -76,12 +76,7 @@ impl Terminal {
     /// # Errors
     /// Standard output is closed or full.
     pub fn json(&mut self, value: &serde_json::Value) -> io::Result<()> {
-        if self.format == OutputFormat::Json {
-            serde_json::to_writer_pretty(&mut self.out, value)?;
-        } else {
-            serde_json::to_writer(&mut self.out, value)?;
-        }
-        writeln!(self.out)
+        write_json(&mut self.out, self.format, value)
     }
 
     /// Hands everything written so far to whoever reads it.
@@ -115,6 +110,19 @@ impl Terminal {
     pub fn for_people(&self) -> bool {
         self.format == OutputFormat::Table
     }
+}
+
+/// Writes one JSON document, indented or on one line as the format says.
+///
+/// # Errors
+/// The output is closed or full.
+pub fn write_json(out: &mut impl Write, format: OutputFormat, value: &serde_json::Value) -> io::Result<()> {
+    if format == OutputFormat::Json {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+    } else {
+        serde_json::to_writer(&mut *out, value)?;
+    }
+    writeln!(out)
 }
 
 /// Writes a line for the user to standard error: progress, warnings, what will happen next.

@@ -317,6 +317,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_every_key() {
+        let text = include_str!("../../config/peers.toml");
+        for key in PEER_KEYS {
+            assert!(text.contains(&format!("\n{key} = ")), "the example does not show {key}");
+        }
+    }
+
+    #[test]
     fn a_peer_is_read_with_what_lives_there() {
         let peers = read(
             "homes = ['customs.gov.pk']\n[[peer]]\nnode = 'spiffe://exchange.cl/node/vlp-1'\naddress = '[::1]:7443'\n\

@@ -21,7 +21,7 @@ use crate::{
     config::{ApiConfig, Config},
     domain::{SpiffeId, code_lists::CodeLists},
     federation::{Federation, PeerTable, ProgressFile, TlsDial},
-    identity::Identity,
+    identity::{Identity, OpenError},
     log::{
         EventLog,
         sled_log::{self, LogOptions, OpenedLog},
@@ -46,6 +46,16 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 impl Node {
+    /// Looks at everything that the operator wrote, as a start does before it opens anything, and keeps nothing of it.
+    ///
+    /// # Errors
+    /// What would keep a node from starting: in its files, not in its data directory or ports.
+    pub fn check(config: &Config, now_ns: i64) -> Result<(), StartError> {
+        Identity::check(&config.identity, now_ns).map_err(OpenError::Files)?;
+        code_lists::load(&config.code_lists).map_err(|(path, fault)| StartError::CodeList { path, fault })?;
+        Ok(())
+    }
+
     /// Starts a node with its log in the data directory.
     ///
     /// # Errors

@@ -260,7 +260,8 @@ async fn what_goes_wrong_has_its_exit_code_and_its_reason() {
     let stranger = Person::new(&harness, &harness.stranger);
     let customs = Person::new(&harness, &harness.customs);
     let refused = stranger.runs(&["events", "list"]).await;
-    assert!(refused.err.contains("refused our certificate"), "{} {}", refused.code, refused.err);
+    let words = refused.err.contains("refused our certificate") && refused.err.contains("tradelane doctor");
+    assert!(refused.code == 77 && words, "{} {}", refused.code, refused.err);
     let forbidden = customs.runs(&["node", "show"]).await;
     assert!(
         forbidden.code == 77 && forbidden.err.contains("PERMISSION_DENIED"),
@@ -271,7 +272,10 @@ async fn what_goes_wrong_has_its_exit_code_and_its_reason() {
     let away = customs.runs(&["events", "list", "--address", "127.0.0.1:1"]).await;
     assert!(away.code == 69 && away.err.contains("nothing listens there"), "{} {}", away.code, away.err);
     let other = customs.runs(&["events", "list", "--server-id", "spiffe://exchange.gov.pk/node/khi-2"]).await;
-    assert!(other.code == 69 && other.err.contains("proved to be"), "{} {}", other.code, other.err);
+    assert!(other.code == 77 && other.err.contains("proved to be"), "{} {}", other.code, other.err);
+    let examined = customs.runs(&["doctor", "--output", "json"]).await;
+    let document: Value = serde_json::from_str(&examined.out).expect("one document");
+    assert!(examined.code == 0 && document["good"] == true, "{} {}", examined.code, examined.out);
     let unset = run(&["events", "list"]).await;
     assert!(unset.code == 78 && unset.err.contains("the node's address is missing"), "{} {}", unset.code, unset.err);
     let unknown = run(&["evnts", "list"]).await;

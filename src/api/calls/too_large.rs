@@ -1,5 +1,5 @@
 //! Requests above their limit, in the words of the table of errors. Transport knows one limit a service, and finds a request above it before
-//! any handler is asked: it says OUT_OF_RANGE without details, which a client that goes by codes would take for a position. Where a service
+//! any handler is asked: it says `OUT_OF_RANGE` without details, which a client that goes by codes would take for a position. Where a service
 //! takes large requests by one method only, the others are watched here. It never touches another status, and never holds a request.
 
 use std::{
@@ -23,7 +23,7 @@ const MESSAGE_PREFIX_BYTES: usize = 5;
 /// The one call whose request is one large message. A stream's messages are bounded one by one, by its service's limit.
 const LARGE: &str = "/tradelane.v1.EventService/Publish";
 
-/// What to say in place of a status, where it is transport's word on a message that is too large. Every OUT_OF_RANGE of ours has details.
+/// What to say in place of a status, where it is transport's word on a message that is too large. Every `OUT_OF_RANGE` of ours has details.
 pub(super) fn in_our_words(headers: &HeaderMap) -> Option<Status> {
     let status = Status::from_header_map(headers)?;
     if status.code() != Code::OutOfRange || !status.details().is_empty() {
@@ -65,16 +65,12 @@ impl HttpBody for BoundedBody {
         }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
-        match self.room_bytes.checked_sub(bytes) {
-            Some(room_bytes) => {
-                self.room_bytes = room_bytes;
-                Poll::Ready(frame)
-            }
-            None => {
-                self.ended = true;
-                Poll::Ready(Some(Err(refused(&format!("the limit is: {} bytes", self.bytes_max)))))
-            }
-        }
+        let Some(room_bytes) = self.room_bytes.checked_sub(bytes) else {
+            self.ended = true;
+            return Poll::Ready(Some(Err(refused(&format!("the limit is: {} bytes", self.bytes_max)))));
+        };
+        self.room_bytes = room_bytes;
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

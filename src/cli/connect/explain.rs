@@ -58,6 +58,19 @@ pub fn handshake_refused(error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }
 
+/// Whether we ended the handshake, since the other side's certificate is not that of the node that was meant.
+#[must_use]
+pub fn is_other_server(error: &(dyn StdError + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(cause) = current {
+        if matches!(cause.downcast_ref::<Error>(), Some(Error::InvalidCertificate(_))) {
+            return true;
+        }
+        current = source(cause);
+    }
+    false
+}
+
 /// The alert of one error of the chain. The HTTP/2 library keeps only the text of what the TLS library said, so the text is read too.
 fn alert_in(cause: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(Error::AlertReceived(alert)) = cause.downcast_ref::<Error>() {

@@ -1,14 +1,12 @@
 //! `tradelane doctor`: says why a connection to a node fails, step by step, and what to do. A TLS 1.3 client sees of a refusal no more
 //! than an alert, so each is read together with what is known on this side. It changes nothing, here or at the node.
 
-use std::{
-    fmt,
-    io::{self, Write},
-};
+use std::{fmt, io};
 
 use clap::Args;
+use serde_json::json;
 
-use super::{ExitCode, Failure, connect::ConnectOptions, settings::ClientFlags};
+use super::{ExitCode, Failure, answer::Answer, connect::ConnectOptions, settings::ClientFlags};
 use crate::clock::{Clock, SystemClock};
 
 mod files;
@@ -22,7 +20,7 @@ mod tests;
 #[command(
     after_help = "Examples:\n  tradelane doctor --address exchange.gov.pk:7443 --cert karachi.pem --key karachi.key --ca ca.pem\n  \
                         tradelane doctor --profile karachi\n\n\
-                        Exit codes: 0 all is well, 69 the node cannot be reached, 77 one side does not accept the other's certificate,\n\
+                        Exit codes: 0 all is well, 69 the node cannot be reached, 77 one side does not accept the other's certificate, \
                         78 a setting or file on this side is wrong."
 )]
 pub struct DoctorArguments {
@@ -87,22 +85,30 @@ pub async fn examine(options: &ConnectOptions, now_ns: i64) -> Vec<Step> {
 pub async fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
     let settings = arguments.client.settings()?;
     let steps = examine(&settings.connect, SystemClock.now_ns()).await;
-    print(&steps, &mut io::stdout().lock())?;
+    answer(&steps).write(settings.output, &mut io::stdout().lock())?;
     match steps.iter().find_map(Step::code) {
         None => Ok(()),
         Some(code) => Err(Failure::new(code, "")),
     }
 }
 
-fn print(steps: &[Step], out: &mut impl Write) -> io::Result<()> {
+fn answer(steps: &[Step]) -> Answer {
+    let mut lines = Vec::new();
     for step in steps {
         match &step.outcome {
-            Outcome::Good => writeln!(out, "ok      {:<18} {}", step.name, step.found)?,
+            Outcome::Good => lines.push(format!("ok      {:<18} {}", step.name, step.found)),
             Outcome::Bad(_, advice) => {
-                writeln!(out, "FAILED  {:<18} {}", step.name, step.found)?;
-                writeln!(out, "        {:<18} what to do: {advice}", "")?;
+                lines.push(format!("FAILED  {:<18} {}", step.name, step.found));
+                lines.push(format!("        {:<18} what to do: {advice}", ""));
             }
         }
     }
-    Ok(())
+    let told = steps.iter().map(|step| match &step.outcome {
+        Outcome::Good => json!({ "step": step.name, "good": true, "found": step.found }),
+        Outcome::Bad(code, advice) => {
+            json!({ "step": step.name, "good": false, "found": step.found, "advice": advice, "exitCode": *code as u8 })
+        }
+    });
+    let document = json!({ "good": steps.iter().all(|step| step.code().is_none()), "steps": told.collect::<Vec<_>>() });
+    Answer { lines, document }
 }

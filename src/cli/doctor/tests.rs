@@ -59,10 +59,15 @@ fn options(node: &Node, issued: &Issued) -> ConnectOptions {
 /// The first bad step: its name, exit code and what was found.
 async fn first_bad(options: &ConnectOptions) -> Option<(&'static str, ExitCode, String)> {
     let steps = examine(options, SystemClock.now_ns()).await;
-    let mut text = Vec::new();
-    print(&steps, &mut text).expect("written");
-    let advised = String::from_utf8(text).expect("text").contains("what to do: ");
-    assert_eq!(advised, steps.iter().any(|step| step.code().is_some()));
+    let Answer { lines, document } = answer(&steps);
+    let bad = steps.iter().any(|step| step.code().is_some());
+    assert_eq!(lines.iter().any(|line| line.contains("what to do: ")), bad);
+    assert_eq!((&document["good"], document["steps"].as_array().expect("a list").len()), (&json!(!bad), steps.len()));
+    if let Some((at, step)) = steps.iter().enumerate().find(|(_, step)| step.code().is_some()) {
+        let told = &document["steps"][at];
+        assert_eq!((&told["step"], &told["exitCode"]), (&json!(step.name), &json!(step.code().map(|code| code as u8))));
+        assert!(!told["advice"].as_str().expect("a text").is_empty(), "{told}");
+    }
     steps.into_iter().find_map(|step| step.code().map(|code| (step.name, code, step.found)))
 }
 

@@ -32,7 +32,7 @@ pub enum EventsCommand {
     /// Show one event.
     #[command(
         after_help = "Examples:\n  tradelane events get 0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f\n  tradelane events get \
-                            0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f --publisher spiffe://customs.gov.pk/agency/karachi"
+                            0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f \\\n    --publisher spiffe://customs.gov.pk/agency/karachi"
     )]
     Get(EventName),
     /// List stored events that match, newest first.

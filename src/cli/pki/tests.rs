@@ -55,3 +55,20 @@ fn what_cannot_be_done_is_refused_in_words() {
     let serial_alone = pki(&directory, "revoke 3f9c2a77").unwrap_err();
     assert!(serial_alone.message.contains("--domain"), "{serial_alone}");
 }
+
+#[test]
+fn programs_are_told_the_files_and_serials() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = |line: &str| {
+        let said = pki(&directory, &format!("{line} --output json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&said).unwrap()
+    };
+    let authority = json("init customs.gov.pk");
+    let issued = json("issue spiffe://customs.gov.pk/agency/karachi");
+    let revoked = json("revoke spiffe://customs.gov.pk/agency/karachi");
+    let list = json("crl customs.gov.pk");
+    for file in [&authority["bundleFile"], &issued["certificateFile"], &issued["keyFile"], &list["crlFile"]] {
+        assert!(std::path::Path::new(file.as_str().unwrap()).is_file(), "{file}");
+    }
+    assert_eq!(revoked["revokedSerials"], serde_json::json!([issued["serial"]]));
+}

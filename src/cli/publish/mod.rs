@@ -48,11 +48,11 @@ const READ_AHEAD_ITEMS: usize = 1024;
 /// `tradelane publish`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each event is a JSON object, message Event in protobuf's JSON mapping: field names in camelCase, codes by their names, times in RFC 3339.
-Left out, `publisher` is taken from our certificate, `createdTime` from the clock, and `eventId` is made: a fresh UUID, or with
+Each event is a JSON object, message Event in protobuf's JSON mapping: field names in camelCase, codes by their names, times in RFC 3339. \
+Left out, `publisher` is taken from our certificate, `createdTime` from the clock, and `eventId` is made: a fresh UUID, or with \
 --derive-ids one that stands for what the event says.
 
-Publishing is idempotent by eventId: running a file again stores nothing twice, and an interrupted run is resumed by running it again.
+Publishing is idempotent by eventId: running a file again stores nothing twice, and an interrupted run is resumed by running it again. \
 Events without an eventId need --derive-ids for that.
 
 Exit code: 0 all stored (now or before), 65 some refused, 69 the node is away, 77 not permitted.

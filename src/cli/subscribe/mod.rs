@@ -34,7 +34,7 @@ mod tests;
 /// `tradelane subscribe`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --cursor-file the position of the last event written is kept in that file (synced to disk at most a second later), and the next run
+With --cursor-file the position of the last event written is kept in that file (synced to disk at most a second later), and the next run \
 goes on from there: every event is written at least once.
 
 Examples:
@@ -42,7 +42,8 @@ Examples:
   tradelane subscribe --from earliest --type clearance --type hold --country PK
   tradelane subscribe --subject MSKU9070323 --output jsonl | jq .signed.event.eventTime
   tradelane subscribe --output jsonl --cursor-file customs.cursor >> events.jsonl
-  tradelane subscribe --from 2026-11-24T00:00:00Z --filter '{\"types\": [\"handling.discharged\"], \"places\": [{\"unLocode\": \"PKKHI\"}]}'")]
+  tradelane subscribe --from 2026-11-24T00:00:00Z \\
+    --filter '{\"types\": [\"handling.discharged\"], \"places\": [{\"unLocode\": \"PKKHI\"}]}'")]
 pub struct SubscribeArguments {
     /// Where to begin: earliest, latest, a position (the events after it), or an RFC 3339 time. A cursor file that exists comes before it
     /// [default: latest]

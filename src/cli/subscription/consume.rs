@@ -56,13 +56,13 @@ const REQUESTS_MAX: usize = 256;
 #[command(after_help = "\
 Without --exec each event is written to standard output and then acknowledged.
 
-With --exec the command is run by `sh -c` for each event, with the event as one line of JSON on its standard input and, in its environment,
-TRADELANE_SUBSCRIPTION, TRADELANE_EVENT_ID, TRADELANE_EVENT_TYPE, TRADELANE_POSITION, TRADELANE_DELIVERY_ATTEMPT and TRADELANE_REPLAYED
+With --exec the command is run by `sh -c` for each event, with the event as one line of JSON on its standard input and, in its environment, \
+TRADELANE_SUBSCRIPTION, TRADELANE_EVENT_ID, TRADELANE_EVENT_TYPE, TRADELANE_POSITION, TRADELANE_DELIVERY_ATTEMPT and TRADELANE_REPLAYED \
 (1 for a dead letter that was asked for again). Its exit status says what becomes of the event:
   0      acknowledged
   65     parked: it can never be processed, and becomes a dead letter at once
-  other  rejected: it comes again after the subscription's backoff, and becomes a dead letter once its attempts are used up
-While the command runs its lease is extended; after --time-limit it is killed, and the event rejected. An event may come more than once
+  other  rejected: it comes again after the subscription's backoff, and is a dead letter in the end
+While the command runs its lease is extended; after --time-limit it is killed, and the event rejected. An event may come more than once \
 (its connection was lost before the acknowledgement was stored): a command had better know what it has done by TRADELANE_EVENT_ID.
 
 Ctrl-C, or SIGTERM, lets running commands finish and settles their events; a second one ends at once, and their events come again.

@@ -40,8 +40,8 @@ pub enum SubscriptionCommand {
     /// Create a subscription: a named reader whose place the node keeps.
     #[command(
         after_help = "Creating it again with the same definition changes nothing.\n\nExamples:\n  tradelane subscription create holds --type \
-                      hold --country PK\n  tradelane subscription create gate --from earliest --delivery shared --ordering-key container \
-                      --type clearance --type hold\n  tradelane subscription create import --filter '{\"types\": [\"clearance\"], \
+                      hold --country PK\n  tradelane subscription create gate --from earliest --delivery shared \\\n    --ordering-key container \
+                      --type clearance --type hold\n  tradelane subscription create import \\\n    --filter '{\"types\": [\"clearance\"], \
                       \"procedures\": [\"PROCEDURE_IMPORT\"]}'"
     )]
     Create(CreateArguments),

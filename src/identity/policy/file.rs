@@ -69,6 +69,13 @@ struct GrantText {
 const GRANT_KEYS: [&str; 9] =
     ["id", "who", "actions", "filters", "all", "history", "start_time", "expires_time", "private"];
 
+/// Every key that the file may have, of grants, filters and what stands in these.
+#[cfg(test)]
+pub(super) fn keys() -> Vec<String> {
+    let of_filters = filter_keys().into_iter().flat_map(|(key, inner)| inner.into_iter().chain([key]));
+    GRANT_KEYS.iter().map(|key| (*key).to_owned()).filter(|key| key != "filters").chain(of_filters).collect()
+}
+
 fn compile(mut file: TomlFile, successors: &Successors) -> Result<Policy, Faults> {
     let text = file.text();
     let top = file.top(&text).unwrap_or_default();

@@ -329,3 +329,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_example_is_good_and_shows_every_key() {
+    let text = include_str!("../../../config/policy.toml");
+    let policy = file::parse(text, Path::new("policy.toml"), &Successors::default()).expect("a good file");
+    assert!(policy.grants.iter().any(|grant| grant.private || grant.history_from_start));
+    for key in file::keys() {
+        let shown = [format!("\n{key} = "), format!("{{ {key} = "), format!(", {key} = ")];
+        assert!(shown.iter().any(|shown| text.contains(shown)), "the example does not show {key}");
+    }
+}
