@@ -7,12 +7,14 @@ use std::{
     path::Path,
 };
 
-/// Why something is synced. The test-only Cargo features `mutant-no-ack-sync` and `mutant-no-merge-sync` each leave one kind out, so that
-/// the power-cut tests can prove that they notice.
+/// Why something is synced. The test-only Cargo features `mutant-no-ack-sync`, `mutant-no-merge-sync` and `mutant-no-start-sync` each leave
+/// one kind out, so that the power-cut tests can prove that they notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncReason {
     /// Events are about to be acknowledged.
     Acknowledge,
+    /// What a start has read back from the journal is about to be shown.
+    Start,
     /// Blocks of events move from the journal to sled.
     Blocks,
     /// A slice of an index run, or of its merge or removal.
@@ -29,6 +31,7 @@ pub fn sync_data(file: &File, reason: SyncReason) -> io::Result<()> {
     let left_out = match reason {
         SyncReason::Acknowledge => cfg!(feature = "mutant-no-ack-sync"),
         SyncReason::Runs => cfg!(feature = "mutant-no-merge-sync"),
+        SyncReason::Start => cfg!(feature = "mutant-no-start-sync"),
         SyncReason::Blocks | SyncReason::Watermark => false,
     };
     if left_out { Ok(()) } else { file.sync_data() }

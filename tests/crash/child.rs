@@ -31,6 +31,9 @@ use tradelane::{
 const START_MAX: Duration = Duration::from_secs(60);
 /// So many of the child's last lines are kept for messages.
 const LINES_KEPT: usize = 40;
+/// How long [`Disks::Slow`] holds up each sync of the journal: longer than the rest of a commit takes, so that a kill mostly falls between
+/// a write and its sync.
+const SYNC_HELD_UP_US: u32 = 10_000;
 
 const POLICY: &str = r#"
 [[grant]]
@@ -44,6 +47,16 @@ id = "operators"
 who = ["spiffe://exchange.gov.pk/operator/*"]
 actions = ["operate"]
 "#;
+
+/// How a child meets its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disks {
+    /// As it is.
+    AsIs,
+    /// Each sync of the journal is held up before it begins, so that what was written and is not yet synced is there to be met. Needs
+    /// strace.
+    Slow,
+}
 
 /// Certificates and files, made once for many starts.
 pub struct World {
@@ -84,7 +97,7 @@ impl World {
     }
 
     /// Starts a child over a data directory, and does not wait for it.
-    pub fn spawn(&self, data_dir: &Path) -> Node {
+    pub fn spawn(&self, data_dir: &Path, disks: Disks) -> Node {
         let files = self.pki.config().identity;
         let settings = [
             ("node.data_dir", data_dir.display().to_string()),
@@ -104,7 +117,10 @@ impl World {
             ("telemetry.log", "info,tradelane::storage=debug".to_owned()),
             ("telemetry.log_format", "json".to_owned()),
         ];
-        let mut command = Command::new(&self.program);
+        let mut command = match disks {
+            Disks::AsIs => Command::new(&self.program),
+            Disks::Slow => self.held_up(data_dir),
+        };
         command.arg("serve").env_clear().kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -117,12 +133,24 @@ impl World {
         Node { said, child, kept, reading }
     }
 
+    /// The program under strace, which gives it its own process id and follows it from beside.
+    fn held_up(&self, data_dir: &Path) -> Command {
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-qqq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync", "-e"]);
+        command.arg(format!("inject=fdatasync:delay_enter={SYNC_HELD_UP_US}"));
+        for name in ["journal.0", "journal.1"] {
+            command.arg("-P").arg(data_dir.join(name));
+        }
+        command.arg(&self.program);
+        command
+    }
+
     /// Starts a child and waits until it listens.
     ///
     /// # Errors
     /// It ended instead: its exit code and last words.
-    pub async fn start(&self, data_dir: &Path) -> Result<Node, Refused> {
-        let mut node = self.spawn(data_dir);
+    pub async fn start(&self, data_dir: &Path, disks: Disks) -> Result<Node, Refused> {
+        let mut node = self.spawn(data_dir, disks);
         let listening = timeout(START_MAX, node.said.wait_for(|said| said.address.is_some()));
         let listens = listening.await.expect("a node starts or ends within a minute").is_ok();
         if listens { Ok(node) } else { Err(node.refused().await) }
@@ -159,9 +187,23 @@ pub struct Said {
     pub runs_written: u64,
     /// Halves of the journal begun.
     pub halves_begun: u64,
+    /// True once a start writes sled anew.
+    pub anew_begun: bool,
+    /// True once that stands in its place.
+    pub anew_done: bool,
 }
 
 impl Said {
+    /// True until it listens.
+    pub const fn is_starting(&self) -> bool {
+        self.address.is_none()
+    }
+
+    /// True while a start writes sled anew.
+    pub const fn is_writing_anew(&self) -> bool {
+        self.anew_begun && !self.anew_done
+    }
+
     /// True between the first slice of a merge and the last.
     pub const fn is_merging(&self) -> bool {
         self.merges_begun > self.merges_done
@@ -239,6 +281,8 @@ async fn listen(
                 Some("merged runs of an index") => said.merges_done += 1,
                 Some("wrote a run of an index") => said.runs_written += 1,
                 Some("began the other half of the journal") => said.halves_begun += 1,
+                Some("sled is written anew") => said.anew_done = true,
+                Some(message) if message.contains("sled is written anew from what is sound") => said.anew_begun = true,
                 _ => return false,
             }
             true

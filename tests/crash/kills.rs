@@ -1,11 +1,11 @@
 //! SIGKILL at random moments of a node under load, and during its start. Nothing that was acknowledged or shown may be gone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
 use super::{
-    child::World,
+    child::{Disks, World},
     life::{Ends, Life, Tally},
     say, seed_and_rounds,
 };
@@ -20,26 +20,21 @@ async fn nothing_acknowledged_or_shown_is_lost_to_a_kill() {
     let (seed, rounds) = seed_and_rounds("kills", ROUNDS_DEFAULT);
     let mut random = Rng::with_seed(seed);
     let world = World::new();
-    let (mut tally, mut round, mut killed_at_start) = (Tally::default(), 0, 0);
+    let (mut tally, mut round) = (Tally::default(), 0);
     while round < rounds {
         let data_dir = world.folder().join(format!("data-{round}"));
         let mut life = Life::new(&world, &data_dir, random.u64(..));
-        let mut start_takes = Duration::from_millis(500);
         for _ in 0..ROUNDS_A_LIFE.min(rounds - round) {
             // About every fifth kill comes during a start, the first of a life and one after another such kill among them.
             while round < rounds && random.u32(0..5) == 0 {
-                let starting = world.spawn(&data_dir);
-                tokio::time::sleep(start_takes.mul_f64(random.f64() * 1.1)).await;
-                tally += &starting.kill().await;
-                killed_at_start += 1;
+                tally += &life.begin_to_start(&world, &mut random).await.kill().await;
                 round += 1;
             }
             if round == rounds {
                 break;
             }
-            let started = Instant::now();
-            let node = life.start_and_check(&world).await.unwrap_or_else(|what| panic!("round {round}: {what}"));
-            start_takes = started.elapsed().min(Duration::from_secs(2));
+            let node = life.start_and_check(&world, Disks::AsIs).await;
+            let node = node.unwrap_or_else(|what| panic!("round {round}: {what}"));
             let time = Duration::from_millis(random.u64(30..700));
             let said = life.load_and_strike(&world, node, (time, Ends::Struck), async |node| node.kill().await).await;
             tally += &said;
@@ -49,18 +44,21 @@ async fn nothing_acknowledged_or_shown_is_lost_to_a_kill() {
         life.count(&mut tally);
         std::fs::remove_dir_all(&data_dir).expect("the directory is ours");
     }
-    say(&format!("kills: {rounds} rounds, {killed_at_start} during a start, 0 lost; {tally:?}"));
+    say(&format!("kills: {rounds} rounds, 0 lost; {tally:?}"));
     if rounds >= ROUNDS_DEFAULT {
         assert!(tally.acknowledged > 1_000, "the load was too small to prove anything: {tally:?}");
+        assert!(tally.struck_in_start > 0, "no kill came during a start: {tally:?}");
         assert!(tally.halves_begun > 0 && tally.runs_written > 0 && tally.merges_done > 0, "{tally:?}");
     }
 }
 
 /// A life ends with a stop in order, after which nothing at all may be missing.
 async fn stop_in_order(world: &World, life: &mut Life) {
-    let node = life.start_and_check(world).await.unwrap_or_else(|what| panic!("after the last kill: {what}"));
+    let node =
+        life.start_and_check(world, Disks::AsIs).await.unwrap_or_else(|what| panic!("after the last kill: {what}"));
     let (status, words) = node.stop().await;
     assert!(status.success(), "the stop: {status}\n{words}");
-    let node = life.start_and_check(world).await.unwrap_or_else(|what| panic!("after a stop in order: {what}"));
+    let node =
+        life.start_and_check(world, Disks::AsIs).await.unwrap_or_else(|what| panic!("after a stop in order: {what}"));
     node.kill().await;
 }

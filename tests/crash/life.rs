@@ -5,24 +5,34 @@ use std::{
     ops::AddAssign,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use futures::future::{join, join_all};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    child::{Node, Said, World},
+    child::{Disks, Node, Said, World},
     load::{Publisher, Shared, Way},
-    promises::Promises,
+    promises::{Promises, Witness},
     reader::{self, Reader},
 };
+
+/// What tells a start that stored data is in doubt: it leaves its indexes behind and writes sled anew.
+const IN_DOUBT: &str = "sled-in-doubt";
+/// A start is taken to last no longer, however busy the machine was at the one that was measured: later strikes would mostly miss it.
+const START_TAKES_MAX: Duration = Duration::from_secs(2);
+/// A start comes to write sled anew within this, or something is wrong.
+const START_ANEW_MAX: Duration = Duration::from_secs(60);
 
 /// A data directory with everybody who uses it.
 pub struct Life {
     /// What everybody was told.
     pub promises: Shared,
     data_dir: PathBuf,
+    /// How long the last start took until the node listened.
+    start_takes: Duration,
     publishers: Vec<Publisher>,
     readers: Vec<Reader>,
 }
@@ -51,6 +61,10 @@ pub struct Tally {
     pub merges_done: u64,
     /// Strikes between the first slice of a merge and its last.
     pub struck_in_merge: u64,
+    /// Strikes before the node listened.
+    pub struck_in_start: u64,
+    /// Strikes while a start wrote sled anew.
+    pub struck_in_anew: u64,
 }
 
 impl AddAssign<&Said> for Tally {
@@ -59,6 +73,8 @@ impl AddAssign<&Said> for Tally {
         self.runs_written += said.runs_written;
         self.merges_done += said.merges_done;
         self.struck_in_merge += u64::from(said.is_merging());
+        self.struck_in_start += u64::from(said.is_starting());
+        self.struck_in_anew += u64::from(said.is_writing_anew());
     }
 }
 
@@ -73,18 +89,39 @@ impl Life {
         });
         let publishers = publishers.collect();
         let readers = (0..2).map(|_| Reader::new(&promises)).collect();
-        Self { promises, data_dir: data_dir.to_owned(), publishers, readers }
+        let start_takes = Duration::from_millis(500);
+        Self { promises, data_dir: data_dir.to_owned(), start_takes, publishers, readers }
+    }
+
+    /// Starts the node, does not wait for it, and comes back at a random moment of the start.
+    pub async fn begin_to_start(&self, world: &World, random: &mut Rng) -> Node {
+        let node = world.spawn(&self.data_dir, Disks::AsIs);
+        tokio::time::sleep(self.start_takes.mul_f64(random.f64())).await;
+        node
+    }
+
+    /// Leaves word that stored data is in doubt, starts the node, and comes back at a random moment of its writing sled anew.
+    pub async fn begin_to_write_anew(&self, world: &World, random: &mut Rng) -> Node {
+        std::fs::write(self.data_dir.join(IN_DOUBT), "a test says so").expect("the data directory is there");
+        let mut node = world.spawn(&self.data_dir, Disks::AsIs);
+        let begun = timeout(START_ANEW_MAX, node.said.wait_for(|said| said.anew_begun));
+        begun.await.expect("a start over data in doubt says what it does").expect("the node does not end by itself");
+        // It takes about as long as a whole start; mostly early, and now and then when the new one has just taken its place.
+        tokio::time::sleep(self.start_takes.mul_f64(random.f64().powi(2))).await;
+        node
     }
 
     /// Starts the node and proves that it holds what it promised, by what it gives out and by its own verification.
     ///
     /// # Errors
     /// It does not start, or something is missing or altered: what, one on a line.
-    pub async fn start_and_check(&mut self, world: &World) -> Result<Node, String> {
+    pub async fn start_and_check(&mut self, world: &World, disks: Disks) -> Result<Node, String> {
+        let begins = Instant::now();
         let mut node = world
-            .start(&self.data_dir)
+            .start(&self.data_dir, disks)
             .await
             .map_err(|refused| format!("the node did not start: exit code {:?}\n{}", refused.code, refused.words))?;
+        self.start_takes = begins.elapsed().min(START_TAKES_MAX);
         match self.check(world, &node).await {
             Ok(()) => Ok(node),
             Err(what) => Err(format!("{what}\nthe node's last words:\n{}", node.words().await)),
@@ -94,7 +131,13 @@ impl Life {
     async fn check(&mut self, world: &World, node: &Node) -> Result<(), String> {
         let address = node.address();
         let log = reader::whole_log(world, address).await?;
-        let faults = self.promises.lock().unwrap_or_else(PoisonError::into_inner).check(&log);
+        let faults = {
+            let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut faults = promises.check(&log);
+            // What a start shows is promised from now on, whether its publisher ever heard of it or not.
+            faults.extend(log.iter().filter_map(|entry| promises.told(entry, Witness::Reader).err()));
+            faults
+        };
         if !faults.is_empty() {
             let lines: Vec<String> = faults.iter().take(20).map(ToString::to_string).collect();
             return Err(format!("{} faults in {} events:\n{}", faults.len(), log.len(), lines.join("\n")));

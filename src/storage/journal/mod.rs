@@ -82,7 +82,7 @@ impl Journal {
     /// # Errors
     /// The disk refused: the start must end.
     pub fn sync(&self) -> io::Result<()> {
-        self.halves.iter().try_for_each(|half| durable::sync_data(half.file(), SyncReason::Acknowledge))
+        self.halves.iter().try_for_each(|half| durable::sync_data(half.file(), SyncReason::Start))
     }
 
     /// The largest frame, its header included, that a half can hold.
