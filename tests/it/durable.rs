@@ -22,6 +22,8 @@ use crate::{
     harness::{Harness, POLICY},
 };
 
+mod signals;
+
 type Client = SubscriptionServiceClient<Channel>;
 
 async fn client(harness: &Harness, who: &Issued) -> Client {
