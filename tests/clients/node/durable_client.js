@@ -140,8 +140,7 @@ class Line {
 
   /**
    * False for what was on its way when we rejected something before it: the node has taken it back, and sends it again behind the
-   * rejected event, or in its place where that has become a dead letter. Processed now it would be out of order, and acknowledged it would
-   * count for the rejected one too.
+   * rejected event, or in its place where that has become a dead letter. Processed now it would be out of order.
    */
   isToBeProcessed({ event: { position } }) {
     if (!this.#gap) return true;

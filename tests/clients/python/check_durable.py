@@ -9,6 +9,8 @@ import threading
 import time
 import unittest
 import uuid
+from collections.abc import Callable
+from datetime import timedelta
 
 import grpc
 from tradelane.v1 import event_pb2 as pb
@@ -65,7 +67,7 @@ class Consuming(unittest.TestCase):
         self.assertFalse(work.is_alive(), "it did not come to its end")
 
     def test_a_consumer_loses_nothing_and_gets_nothing_again_that_was_settled(self) -> None:
-        durable_client.create(self.stub, self.name, of_voyage(self.on))
+        subscription = durable_client.create(self.stub, self.name, of_voyage(self.on))
         sent = moves(EVENTS, self.on)
         # A dictionary keeps the order in which its keys came first.
         handled: dict[str, str] = {}
@@ -84,7 +86,7 @@ class Consuming(unittest.TestCase):
                 settled.add(position)
 
         def consumer() -> None:
-            durable_client.consume(self.stub, self.name, handle, answered, stopped=lambda: len(handled) >= EVENTS)
+            durable_client.consume(self.stub, subscription, handle, answered, stopped=lambda: len(handled) >= EVENTS)
 
         consuming = threading.Thread(target=consumer, name="consumer", daemon=True)
         publishing = threading.Thread(target=self.publish, args=(sent,), name="publisher", daemon=True)
@@ -112,7 +114,7 @@ class Consuming(unittest.TestCase):
         def one_more() -> None:
             durable_client.consume(
                 self.stub,
-                self.name,
+                subscription,
                 lambda delivery: last.append(delivery.event.signed.event.event_id),
                 stopped=lambda: after[0].event_id in last,
             )
@@ -128,7 +130,7 @@ class Consuming(unittest.TestCase):
         definition.attempts_max = 3
         definition.backoff_min.FromMilliseconds(50)
         definition.backoff_max.FromMilliseconds(50)
-        durable_client.create(self.stub, self.name, definition)
+        subscription = durable_client.create(self.stub, self.name, definition)
         fails, hopeless, good = sent = moves(3, self.on)
         self.publish(sent)
         attempts: list[int] = []
@@ -152,7 +154,7 @@ class Consuming(unittest.TestCase):
             stopped = lambda: len(attempts) >= enough and {hopeless.event_id, good.event_id} <= done  # noqa: E731
             consuming = threading.Thread(
                 target=durable_client.consume,
-                args=(self.stub, self.name, handle, answered, stopped),
+                args=(self.stub, subscription, handle, answered, stopped),
                 name="consumer",
                 daemon=True,
             )
@@ -177,6 +179,45 @@ class Consuming(unittest.TestCase):
             (letters[hopeless.event_id].parked, letters[hopeless.event_id].reason),
             (True, "nobody here knows the voyage"),
         )
+
+    def test_what_was_rejected_comes_again_before_what_follows_it_through_a_kill(self) -> None:
+        definition = of_voyage(self.on)
+        definition.attempts_max = 3
+        definition.backoff_min.FromMilliseconds(50)
+        definition.backoff_max.FromMilliseconds(50)
+        subscription = durable_client.create(self.stub, self.name, definition)
+        events = moves(20, self.on)
+        sent = [event.event_id for event in events]
+        fails, hopeless, recovers = sent[4], sent[9], sent[14]
+        self.publish(events)
+        calls: list[str] = []
+
+        def handle(delivery: durable.Delivery) -> None:
+            event_id = delivery.event.signed.event.event_id
+            calls.append(event_id)
+            if event_id == hopeless:
+                raise durable_client.NeverPossible("nobody here knows the voyage")
+            if event_id == fails:
+                raise durable_client.TryAgain("the system behind is down")
+            if event_id == recovers and delivery.delivery_attempt < 2:
+                raise durable_client.TryAgain("the system behind is starting", timedelta(milliseconds=20))
+
+        def until(stopped: Callable[[], bool]) -> None:
+            consuming = threading.Thread(
+                target=durable_client.consume,
+                args=(self.stub, subscription, handle),
+                kwargs={"stopped": stopped},
+                name="consumer",
+                daemon=True,
+            )
+            consuming.start()
+            self.run_beside(consuming)
+
+        until(lambda: calls.count(fails) == 2)
+        kill_node()
+        until(lambda: sent[-1] in calls)
+        times = {fails: 3, recovers: 2}
+        self.assertEqual(calls, [event_id for event_id in sent for _ in range(times.get(event_id, 1))])
 
     def test_anothers_subscription_is_as_if_it_did_not_exist(self) -> None:
         durable_client.create(self.stub, self.name, of_voyage(self.on))

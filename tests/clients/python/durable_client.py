@@ -10,6 +10,7 @@ import argparse
 import queue
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import grpc
@@ -38,25 +39,27 @@ class NeverPossible(Exception):
     """An event can never be processed: it becomes a dead letter at once."""
 
 
-def create(stub: SubscriptionServiceStub, name: str, definition: durable.SubscriptionDefinition) -> None:
+def create(
+    stub: SubscriptionServiceStub, name: str, definition: durable.SubscriptionDefinition
+) -> durable.Subscription:
     """Makes the subscription from the beginning of the log, or finds it as it is. To be called at every start."""
     request = durable.CreateSubscriptionRequest(name=name, definition=definition, start_at=api.START_AT_EARLIEST)
-    stub.CreateSubscription(request, timeout=30.0)
+    return stub.CreateSubscription(request, timeout=30.0).subscription
 
 
 def consume(
     stub: SubscriptionServiceStub,
-    name: str,
+    subscription: durable.Subscription,
     handle: Callable[[durable.Delivery], None],
     settled: Callable[[str, int], None] = lambda position, outcome: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Handles every event of the subscription, one after the other, for ever or until `stopped`. `handle` returns where the event is done,
-    and raises TryAgain or NeverPossible where not; `settled` is told what the node answered, durably. Raises what trying again cannot
-    mend."""
+    """Handles every event of the subscription (as `create` gave it), one after the other, for ever or until `stopped`. `handle` returns
+    where the event is done, and raises TryAgain or NeverPossible where not; `settled` is told what the node answered, durably. Raises what
+    trying again cannot mend."""
     backoff = Backoff()
     while not stopped():
-        line = _Line(name)
+        line = _Line(subscription)
         try:
             for message in stub.Consume(iter(line)):
                 kind = message.WhichOneof("message")
@@ -65,7 +68,9 @@ def consume(
                         print("note: our grants show us less than we asked for", file=sys.stderr)
                 elif kind == "deliveries":
                     for delivery in message.deliveries.deliveries:
-                        line.settle(delivery, _process(handle, delivery))
+                        # What comes after the wish to leave goes to others.
+                        if not stopped() and line.is_to_be_processed(delivery):
+                            line.settle(delivery, _process(handle, delivery))
                 elif kind == "settled":
                     backoff.reset()
                     for position, outcome in line.answered(message.settled):
@@ -96,14 +101,26 @@ def _process(handle: Callable[[durable.Delivery], None], delivery: durable.Deliv
     return durable.Settlement(acknowledge=durable.Acknowledge())
 
 
+@dataclass
+class _Gap:
+    """In an ORDERED subscription, from a rejection until the events after it come in order again."""
+
+    correlation_id: int
+    rejected: str
+    dropped: set[str] = field(default_factory=set)
+
+
 class _Line:
     """What we say on one stream: first which subscription, then settlements, and a sign of life where there is nothing else to say."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, subscription: durable.Subscription) -> None:
         self._requests: queue.Queue[durable.ConsumeRequest | None] = queue.Queue()
-        self._requests.put(durable.ConsumeRequest(start=durable.ConsumeStart(name=name, credit=CREDIT)))
+        start = durable.ConsumeStart(name=subscription.name, credit=CREDIT)
+        self._requests.put(durable.ConsumeRequest(start=start))
         self._unanswered: dict[int, list[str]] = {}
         self._last_id, self._leaving = 0, False
+        self._is_ordered = subscription.definition.mode == durable.SUBSCRIPTION_MODE_ORDERED
+        self._gap: _Gap | None = None
 
     def __iter__(self) -> Iterator[durable.ConsumeRequest]:
         while True:
@@ -118,11 +135,28 @@ class _Line:
     def settle(self, delivery: durable.Delivery, settlement: durable.Settlement) -> None:
         self._last_id += 1
         settlement.correlation_id = self._last_id
+        if self._is_ordered and settlement.WhichOneof("verb") == "reject":
+            self._gap = _Gap(self._last_id, delivery.event.position)
         settlement.deliveries.add(position=delivery.event.position, delivery_attempt=delivery.delivery_attempt)
         self._unanswered[self._last_id] = [delivery.event.position]
         self._requests.put(durable.ConsumeRequest(settlement=settlement))
 
+    def is_to_be_processed(self, delivery: durable.Delivery) -> bool:
+        """False for what was on its way when we rejected something before it: the node has taken it back, and sends it again behind the
+        rejected event, or in its place where that has become a dead letter. Processed now it would be out of order."""
+        position = delivery.event.position
+        if self._gap is None:
+            return True
+        if position == self._gap.rejected or position in self._gap.dropped:
+            self._gap = None
+            return True
+        self._gap.dropped.add(position)
+        return False
+
     def answered(self, answer: durable.SettlementAnswer) -> list[tuple[str, int]]:
+        if self._gap is not None and self._gap.correlation_id == answer.correlation_id and not self._gap.dropped:
+            # Nothing was on its way behind the rejected event, else it would have come before this answer.
+            self._gap = None
         return list(zip(self._unanswered.pop(answer.correlation_id), answer.outcomes, strict=True))
 
     def leave(self) -> None:
@@ -156,8 +190,8 @@ def main() -> int:
     with channel_from(arguments) as channel:
         stub = SubscriptionServiceStub(channel)
         try:
-            create(stub, arguments.subscription, durable.SubscriptionDefinition(filters=filters))
-            consume(stub, arguments.subscription, show)
+            definition = durable.SubscriptionDefinition(filters=filters)
+            consume(stub, create(stub, arguments.subscription, definition), show)
         except grpc.RpcError as error:
             print(problem_of_call(error), file=sys.stderr)
             return 1

@@ -1,8 +1,6 @@
 //! Who consumes: consumers come and leave, and in an ordered subscription one of them is active. It never leaves an event with a consumer
 //! that is gone.
 
-use std::collections::BTreeSet;
-
 use super::{Consumer, ConsumerId, Machine};
 use crate::domain::Sequence;
 
@@ -19,7 +17,7 @@ impl Machine {
     /// A consumer comes; its number is higher than any before.
     pub fn join(&mut self, consumer: ConsumerId, credit: u32) {
         assert!(self.consumers.keys().next_back().is_none_or(|last| *last < consumer), "numbers are given in order");
-        self.consumers.insert(consumer, Consumer { credit, outstanding: BTreeSet::new() });
+        self.consumers.insert(consumer, Consumer { credit, ..Consumer::default() });
         self.choose_active();
     }
 

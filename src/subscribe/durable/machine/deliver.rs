@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ConsumerId, Lease, Machine};
+use super::{ConsumerId, Lease, Machine, Open};
 use crate::domain::Sequence;
 
 /// An event on its way to a consumer.
@@ -62,6 +62,7 @@ impl Machine {
         self.leases.insert((lease_until_ns, sequence));
         if let Some(consumer) = self.consumers.get_mut(&consumer) {
             consumer.outstanding.insert(sequence);
+            consumer.had_through = consumer.had_through.max(sequence);
         }
         Some(Delivery { consumer, sequence, attempt, lease_until_ns, replayed })
     }
@@ -79,24 +80,33 @@ impl Machine {
     /// again go while nothing of the line is on its way, and hold up the line while they are: what is acknowledged up to an event is then
     /// always of one of the two.
     fn next_in_order(&self, now_ns: i64) -> Option<Sequence> {
-        let replay_is_out = self.replays.values().any(|open| open.lease.is_some());
-        let line_is_out = !replay_is_out && !self.leases.is_empty();
-        let is_due = |sequence: &Sequence| {
-            let open = self.open.get(sequence).or_else(|| self.replays.get(sequence));
-            open.is_some_and(|open| open.tried.not_before_ns <= now_ns)
-        };
-        let replay = self.replays.iter().find(|(_, open)| open.lease.is_none()).map(|(sequence, _)| *sequence);
-        if !line_is_out && let Some(replay) = replay.filter(is_due) {
-            return Some(replay);
-        }
-        if replay_is_out {
+        let is_due = |sequence: &Sequence| self.known(*sequence).is_some_and(|open| open.tried.not_before_ns <= now_ns);
+        let active = self.active.and_then(|active| self.consumers.get(&active))?;
+        // What is on its way goes out in order and comes back from its end: what comes next stands behind all of it.
+        let last_out = active.outstanding.last().copied();
+        let after = last_out.unwrap_or(Sequence::ZERO).next();
+        // A consumer may have handled, before it heard that they went back, the events behind one that failed. It acknowledges them when
+        // they have come again, and would settle with them the one that failed: so nothing goes out behind that one until it is settled.
+        if last_out.is_some_and(|last| self.known(last).is_some_and(|open| open.tried.attempts > 0)) {
             return None;
         }
-        // What is on its way is the beginning of the line, since it goes out in order and comes back from its end; and all that is open was
-        // looked at, since a replaced filter puts the whole line back.
-        let active = self.active.and_then(|active| self.consumers.get(&active));
-        let last_out = active.and_then(|active| active.outstanding.last().copied()).unwrap_or(self.low_water);
-        self.open.range(last_out.next()..).next().map(|(sequence, _)| *sequence).filter(is_due)
+        let replay_is_out = last_out.is_some_and(|last| self.replays.contains_key(&last));
+        if replay_is_out || last_out.is_none() {
+            let replay = self.replays.range(after..).next().map(|(sequence, _)| *sequence).filter(is_due);
+            if replay_is_out || replay.is_some() {
+                return replay;
+            }
+        }
+        // All that is open was looked at, since a replaced filter puts the whole line back.
+        let next = self.open.range(after.max(self.low_water.next())..).next().map(|(sequence, _)| *sequence)?;
+        // What the consumer had when the filter was replaced it may still acknowledge, and with it what it never had: so that each of them
+        // stands for itself alone, they go out one by one.
+        let goes_alone = next <= active.one_by_one_through && last_out.is_some();
+        Some(next).filter(|next| !goes_alone && is_due(next))
+    }
+
+    fn known(&self, sequence: Sequence) -> Option<&Open> {
+        self.open.get(&sequence).or_else(|| self.replays.get(&sequence))
     }
 }
 

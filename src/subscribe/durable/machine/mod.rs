@@ -91,10 +91,14 @@ struct Lease {
     until_ns: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Consumer {
     credit: u32,
     outstanding: BTreeSet<Sequence>,
+    /// The last event that it ever had.
+    had_through: Sequence,
+    /// In an ordered subscription it gets events up to here one by one.
+    one_by_one_through: Sequence,
 }
 
 /// What is to be stored.
@@ -241,6 +245,9 @@ impl Machine {
                 self.open.iter().filter(|(_, open)| open.lease.is_some()).map(|(sequence, _)| *sequence).collect();
             for sequence in outstanding.into_iter().rev() {
                 self.release(sequence, i64::MIN);
+            }
+            for consumer in self.consumers.values_mut() {
+                consumer.one_by_one_through = consumer.had_through;
             }
         }
         let waiting: Vec<Sequence> =
