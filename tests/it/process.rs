@@ -2,7 +2,7 @@
 //! program's commands as an operator of a node runs them.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -68,6 +68,13 @@ impl Process {
         command.arg("serve").envs(environment.iter().cloned());
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         Self::spawn(command, site)
+    }
+
+    /// The variables that it was begun with, as `NAME=value`.
+    pub fn environment(&self) -> Vec<String> {
+        let path = format!("/proc/{}/environ", self.child.id());
+        let text = String::from_utf8(fs::read(path).expect("it runs")).expect("text");
+        text.split_terminator('\0').map(ToOwned::to_owned).collect()
     }
 
     /// Sends it a signal.

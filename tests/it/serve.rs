@@ -278,6 +278,10 @@ async fn the_service_manager_hears_of_start_life_reload_and_stop() {
     ];
     let mut node = Process::start_with(&case.site, &[], &environment);
     assert_eq!(manager.hear_of_state().trim(), "READY=1");
+    // The same process still, begun anew with what its allocator reads before anything else.
+    let of_its_allocator: Vec<_> =
+        node.environment().into_iter().filter(|variable| variable.starts_with("MIMALLOC_")).collect();
+    assert!(of_its_allocator.contains(&"MIMALLOC_PURGE_DELAY=10".to_owned()), "{of_its_allocator:?}");
     // Ready means that it can be reached.
     std::net::TcpStream::connect(case.site.address).expect("it listens");
     assert_eq!(manager.hear().trim(), "WATCHDOG=1", "a sign of life, without which systemd ends it");
