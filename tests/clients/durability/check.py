@@ -1,43 +1,65 @@
 """Proves from a trace of a node's system calls that no acknowledgement leaves before its journal was synced: publishes one event after
-another, then reads what strace saw of it. It trusts nothing that the node says of itself.
+another, and then from several publishers at a time, and reads what strace saw of it. It trusts nothing that the node says of itself.
 
     NODE_PROGRAM=target/debug/tradelane NODE_TRACE=trace.txt \\
         python start_node.py --binary durability/traced_node.sh -- python durability/check.py
+
+What is sent is encrypted, so that answers are counted by what precedes them: a publisher has a connection of its own and one request in
+flight on it, and what first goes out on a connection after a request came in on it is the answer. Journal frames say in the clear how
+many events they hold.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import struct
 import sys
 import time
 import unittest
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 from tradelane.v1.event_service_pb2_grpc import EventServiceStub
 
 from node_under_test import NodeUnderTest
 from port_system import discharged, publish
 
 EVENTS = 50
+PUBLISHERS = 8
+EVENTS_A_PUBLISHER = 40
 # How long the trace may lag behind the answer that the client has seen.
 TRACE_WITHIN_S = 20.0
-# A mark that says that the last commit is settled: it holds no event, and is not synced on purpose.
-MARK_BYTES = 72
 # An answer holds an event's id, its position and a time; what is shorter keeps the connection (a ping's answer takes 39 bytes in TLS).
-ANSWER_BYTES_MIN = 100
+# A request is larger than that, too.
+MESSAGE_BYTES_MIN = 100
 # Where frames begin in a half of the journal.
 FRAMES_AT = 4096
+# A frame's header: magic, CRC, salt, first sequence, count of events, payload's length, chain hash, kind, zero, length of state.
+FRAME_HEADER = struct.Struct("<4sIQQII32sB3xI")
+KIND_COMMIT = 1
 
 # 123 fdatasync(9</data/journal.0> <unfinished ...>  and later  123 <... fdatasync resumed>) = 0; a short pid is padded to five places.
-STARTED = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\(\d+<(?P<file>.*?)>(?=[,)]| <unfinished)(?P<rest>.*)$")
+STARTED = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\((?P<fd>\d+<(?P<file>.*?)>)(?=[,)]| <unfinished)(?P<rest>.*)$")
 RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<call>\w+) resumed>(?P<rest>.*)$")
-RESULT = re.compile(r" = (?P<result>-?\d+)")
-# The end of a pwrite64's arguments: how many bytes, and where.
-PLACE = re.compile(r", (?P<bytes>\d+), (?P<at>\d+)(?:\)| <unfinished)")
+RESULT = re.compile(r" = (?P<result>-?\d+)(?: |$)")
+# A pwrite64's arguments: the first bytes in hexadecimal, how many bytes, and where.
+WRITTEN = re.compile(r'^, "(?P<hex>(?:\\x[0-9a-f]{2})*)"(?:\.\.\.)?, (?P<bytes>\d+), (?P<at>\d+)(?:\)| <unfinished)')
 SYNCS = {"fdatasync", "fsync"}
+RECEIVES = {"read", "readv", "recvfrom", "recvmsg"}
 SENDS = {"write", "writev", "sendto", "sendmsg"}
+
+
+@dataclass
+class Frame:
+    """A commit in the journal."""
+
+    file: str
+    events: int
+    written_at: int
+    """The line where its write began."""
 
 
 @dataclass
@@ -46,60 +68,122 @@ class Tally:
 
     commits: int = 0
     """Frames with events that were written to the journal and synced."""
+    events: int = 0
+    """The events in them."""
     answers: int = 0
-    """Commits after which something was sent to a client."""
-    faults: list[str] | None = None
-    """What was sent while a frame was written and not yet synced."""
+    """Requests after which something was sent on their connection."""
+    faults: list[str] = field(default_factory=list)
+    """What was sent although no frame written after its request was synced, or although every synced event was answered already."""
 
 
-def read_trace(lines: list[str], listen_port: str) -> Tally:
-    """Follows a trace: a write and a send count from their beginning, a sync only once it has returned 0."""
-    tally = Tally(faults=[])
-    # What was open at the beginning of calls that have not ended: (file, the commit that was unsynced then).
-    open_calls: dict[tuple[str, str], tuple[str, str | None]] = {}
-    unsynced: str | None = None
-    answer_due = False
-    for line in lines:
+@dataclass
+class Reader:
+    """Follows a trace line by line: a write, a sync and a send count from their beginning, a sync only once it has returned 0, a request
+    only once it was read."""
+
+    listen_port: str
+    ports: set[str]
+    """Whose connections are looked at, by their clients' ports."""
+    tally: Tally = field(default_factory=Tally)
+    unsynced: list[Frame] = field(default_factory=list)
+    last_synced_written_at: int = -1
+    """Where the write of the newest synced frame began."""
+    requests: dict[str, int] = field(default_factory=dict)
+    """Connections with a request that is not answered: the line where it had been read."""
+    greeted: set[str] = field(default_factory=set)
+    """Connections on which the node has sent its part of the TLS handshake, which nobody asked in a request."""
+    open_calls: dict[str, tuple[str, str, str, object]] = field(default_factory=dict)
+    """By thread, what has begun and not ended: call, connection or file with its number, name, and what began() answered."""
+
+    def read(self, number: int, line: str) -> None:
         if started := STARTED.match(line):
-            pid, call, file, rest = started["pid"], started["call"], started["file"], started["rest"]
-            if call == "pwrite64" and is_commit(file, rest):
-                unsynced = line
-            unsynced_at_start = unsynced
-            if "<unfinished ...>" in rest:
-                open_calls[pid, call] = (file, unsynced)
-                continue
-        elif resumed := RESUMED.match(line):
-            call, rest = resumed["call"], resumed["rest"]
-            file, unsynced_at_start = open_calls.pop((resumed["pid"], call), ("", None))
+            pid, call, fd, file, rest = (started[name] for name in ("pid", "call", "fd", "file", "rest"))
+            begun = self.began(number, call, fd, file, rest)
+            if rest.endswith("<unfinished ...>"):
+                self.open_calls[pid] = (call, fd, file, begun)
+                return
+        elif (resumed := RESUMED.match(line)) and resumed["pid"] in self.open_calls:
+            call, fd, file, begun = self.open_calls.pop(resumed["pid"])
+            rest = resumed["rest"]
         else:
-            continue
+            return
         result = int(found["result"]) if (found := RESULT.search(rest)) else -1
-        if call in SENDS and is_client(file, listen_port) and result >= ANSWER_BYTES_MIN:
-            if unsynced_at_start is not None:
-                tally.faults.append(f"sent before the sync of the commit [{unsynced_at_start}]: {line}")
-            elif answer_due:
-                tally.answers += 1
-                answer_due = False
-        elif call in SYNCS and is_journal(file) and result == 0 and unsynced is not None:
-            unsynced = None
-            answer_due = True
-            tally.commits += 1
-    return tally
+        self.ended(number, line, (call, fd, file), result, begun)
+
+    def began(self, number: int, call: str, fd: str, file: str, rest: str) -> object:
+        """What must be known of the moment when a call begins."""
+        if call == "pwrite64" and (events := events_in(file, rest)):
+            self.unsynced.append(Frame(file, events, number))
+        if call in SYNCS:
+            return [frame for frame in self.unsynced if frame.file == file]
+        if call in SENDS:
+            return (self.last_synced_written_at, self.tally.events)
+        return None
+
+    def ended(self, number: int, line: str, what: tuple[str, str, str], result: int, begun: object) -> None:
+        call, fd, file = what
+        if call in SYNCS and result == 0:
+            for frame in begun:
+                self.unsynced.remove(frame)
+                self.tally.commits += 1
+                self.tally.events += frame.events
+                self.last_synced_written_at = max(self.last_synced_written_at, frame.written_at)
+        if not self.is_looked_at(file) or result < MESSAGE_BYTES_MIN:
+            return
+        if call in RECEIVES:
+            self.requests[fd] = number
+        elif call in SENDS and fd not in self.greeted:
+            self.greeted.add(fd)
+            self.requests.pop(fd, None)
+        elif call in SENDS and (asked_at := self.requests.pop(fd, None)) is not None:
+            synced_written_at, synced_events = begun
+            self.tally.answers += 1
+            if synced_written_at < asked_at:
+                self.tally.faults.append(f"sent before the sync of any commit after its request: {line}")
+            elif self.tally.answers > synced_events:
+                self.tally.faults.append(f"answer {self.tally.answers} sent before the sync of so many events: {line}")
+
+    def is_looked_at(self, file: str) -> bool:
+        """strace -yy writes a connection as TCP:[local->remote], or TCPv6:[...]."""
+        return (
+            file.startswith("TCP") and f":{self.listen_port}->" in file and file[:-1].rpartition(":")[2] in self.ports
+        )
 
 
-def is_journal(file: str) -> bool:
-    return "/journal." in file
+def read_trace(lines: list[str], listen_port: str, ports: set[str]) -> Tally:
+    """Reads a trace from its beginning."""
+    reader = Reader(listen_port, ports)
+    for number, line in enumerate(lines):
+        reader.read(number, line)
+    return reader.tally
 
 
-def is_commit(file: str, rest: str) -> bool:
-    """A frame with events: behind the header of its half, and larger than a mark."""
-    place = PLACE.search(rest)
-    return is_journal(file) and place is not None and int(place["bytes"]) > MARK_BYTES and int(place["at"]) >= FRAMES_AT
+def events_in(file: str, rest: str) -> int:
+    """The events of a frame; none where something else is written: a half's header, a mark that says that the last commit is settled."""
+    written = WRITTEN.match(rest)
+    if "/journal." not in file or written is None or int(written["at"]) < FRAMES_AT:
+        return 0
+    head = bytes.fromhex(written["hex"].replace("\\x", ""))[: FRAME_HEADER.size]
+    magic, _, _, _, events, _, _, kind, _ = FRAME_HEADER.unpack(head)
+    return events if (magic, kind) == (b"TLFR", KIND_COMMIT) else 0
 
 
-def is_client(file: str, listen_port: str) -> bool:
-    """strace -yy writes a connection as TCP:[local->remote], or TCPv6:[...]."""
-    return file.startswith("TCP") and f":{listen_port}->" in file
+def own_ports(listen_port: str) -> set[str]:
+    """The local ports of this process's connections to the node, as the kernel lists them."""
+    inodes = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            inodes.add(os.readlink(descriptor))
+        except FileNotFoundError:
+            continue  # The one that lists them.
+    ports = set()
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        for row in Path(table).read_text().splitlines()[1:]:
+            columns = row.split()
+            local, remote = (str(int(columns[column].rpartition(":")[2], 16)) for column in (1, 2))
+            if remote == listen_port and f"socket:[{columns[9]}]" in inodes:
+                ports.add(local)
+    return ports
 
 
 class Acknowledgements(unittest.TestCase):
@@ -107,54 +191,101 @@ class Acknowledgements(unittest.TestCase):
 
     def test_every_answer_follows_the_sync_of_its_commit(self) -> None:
         node = NodeUnderTest()
-        port = node.participant("port")
-        with node.channel("port") as channel:
-            stub = EventServiceStub(channel)
-            for _ in range(EVENTS):
-                results = publish(stub, [discharged(port.spiffe_id, "MSKU9070323", "2601E", "SMDG:MSC")])
-                self.assertFalse(results[0].duplicate)
         listen_port = node.address.rpartition(":")[2]
-        trace, give_up_at = Path(os.environ["NODE_TRACE"]), time.monotonic() + TRACE_WITHIN_S
+        channels = [node.channel("port") for _ in range(PUBLISHERS)]
+        self.addCleanup(lambda: [channel.close() for channel in channels])
+        # One after another: each event is a commit of its own.
+        self.publish(node, channels[0], EVENTS)
+        tally = self.tally(listen_port, EVENTS)
+        self.assertEqual((tally.commits, tally.events, tally.answers), (EVENTS, EVENTS, EVENTS))
+        # Several at a time: commits hold the events of several.
+        with ThreadPoolExecutor(PUBLISHERS) as publishers:
+            list(publishers.map(lambda channel: self.publish(node, channel, EVENTS_A_PUBLISHER), channels))
+        events = EVENTS + PUBLISHERS * EVENTS_A_PUBLISHER
+        tally = self.tally(listen_port, events)
+        self.assertEqual((tally.events, tally.answers), (events, events))
+        self.assertLess(
+            tally.commits, events, "no two requests were ever in flight together: nothing is proven of that"
+        )
+        print(f"{events} events in {tally.commits} commits, each synced before it was answered", file=sys.stderr)
+
+    def publish(self, node: NodeUnderTest, channel: grpc.Channel, events: int) -> None:
+        stub, publisher = EventServiceStub(channel), node.participant("port").spiffe_id
+        for _ in range(events):
+            results = publish(stub, [discharged(publisher, "MSKU9070323", "2601E", "SMDG:MSC")])
+            self.assertFalse(results[0].duplicate)
+
+    def tally(self, listen_port: str, answers: int) -> Tally:
+        """Reads the trace until it shows so many answers."""
+        ports, trace = own_ports(listen_port), Path(os.environ["NODE_TRACE"])
+        give_up_at = time.monotonic() + TRACE_WITHIN_S
         while True:
-            tally = read_trace(trace.read_text(errors="replace").splitlines(), listen_port)
-            if tally.faults or tally.answers >= EVENTS or time.monotonic() > give_up_at:
+            tally = read_trace(trace.read_text(errors="replace").splitlines(), listen_port, ports)
+            if tally.faults or tally.answers >= answers or time.monotonic() > give_up_at:
                 break
             time.sleep(0.2)
         self.assertFalse(tally.faults, "\n".join(tally.faults[:3]))
-        # One after another: each event is a commit of its own, and each commit is answered.
-        self.assertEqual((tally.commits, tally.answers), (EVENTS, EVENTS))
-        print(f"{tally.commits} commits, each synced before its answer was sent", file=sys.stderr)
+        return tally
+
+
+def frame(events: int, kind: int = KIND_COMMIT, at: int = FRAMES_AT) -> str:
+    """A write to the journal, as strace shows it."""
+    head = FRAME_HEADER.pack(b"TLFR", 1, 2, 3, events, 800, bytes(32), kind, 0) + b"payload"
+    shown = "".join(f"\\x{byte:02x}" for byte in head)
+    return f'7 pwrite64(9</d/journal.0>, "{shown}"..., 900, {at}) = 900'
 
 
 class Reading(unittest.TestCase):
     """The reader of traces itself: it must see what it is there to see."""
 
-    WRITE = "7 pwrite64(9</d/journal.0>, ..., 800, 4096) = 800"
+    HELLO = (
+        '8 recvfrom(20<TCP:[127.0.0.1:7443->127.0.0.1:50000]>, "", 4096, 0, NULL, NULL) = 300',
+        '8 sendto(20<TCP:[127.0.0.1:7443->127.0.0.1:50000]>, "", 900, MSG_NOSIGNAL, NULL, 0) = 900',
+    )
+    ASK = '8 recvfrom(20<TCP:[127.0.0.1:7443->127.0.0.1:50000]>, "", 4096, 0, NULL, NULL) = 400'
+    ASK_2 = ASK.replace("50000", "50001").replace("(20", "(21")
+    FRAME = frame(1)
     SYNC = "7 fdatasync(9</d/journal.0>) = 0"
+    BEGUN, DONE = "7 fdatasync(9</d/journal.0> <unfinished ...>", "7 <... fdatasync resumed>) = 0"
     SEND = "8 writev(20<TCP:[127.0.0.1:7443->127.0.0.1:50000]>, [...], 1) = 148"
-    PONG = "8 writev(20<TCP:[127.0.0.1:7443->127.0.0.1:50000]>, [...], 1) = 39"
+    SEND_2 = SEND.replace("50000", "50001").replace("(20", "(21")
+    PONG = SEND.replace("148", "39")
+
+    def faults(self, *lines: str) -> int:
+        return len(self.read(*lines).faults)
+
+    def read(self, *lines: str) -> Tally:
+        second = tuple(line.replace("50000", "50001").replace("(20", "(21") for line in self.HELLO)
+        return read_trace([*self.HELLO, *second, *lines], "7443", {"50000", "50001"})
 
     def test_order_decides(self) -> None:
-        self.assertEqual(read_trace([self.WRITE, self.SYNC, self.SEND], "7443"), Tally(1, 1, []))
-        padded = [line.replace(" ", "     ", 1) for line in (self.WRITE, self.SYNC, self.SEND)]
-        self.assertEqual(read_trace(padded, "7443"), Tally(1, 1, []))
-        self.assertEqual(len(read_trace([self.WRITE, self.SEND, self.SYNC], "7443").faults or []), 1)
-        begun = "7 fdatasync(9</d/journal.0> <unfinished ...>"
-        done = "7 <... fdatasync resumed>) = 0"
-        self.assertEqual(len(read_trace([self.WRITE, begun, self.SEND, done], "7443").faults or []), 1)
-        self.assertEqual(read_trace([self.WRITE, begun, done, self.SEND], "7443"), Tally(1, 1, []))
-        self.assertEqual(read_trace([self.WRITE, self.PONG, self.SYNC, self.SEND], "7443"), Tally(1, 1, []))
-        send = "8 writev(20<TCP:[127.0.0.1:7443->127.0.0.1:50000]>, [...], 1 <unfinished ...>"
-        sent = "8 <... writev resumed>) = 148"
-        self.assertEqual(len(read_trace([self.WRITE, send, self.SYNC, sent], "7443").faults or []), 1)
+        lines = (self.ASK, self.FRAME, self.SYNC, self.SEND)
+        self.assertEqual(self.read(*lines), Tally(1, 1, 1, []))
+        self.assertEqual(self.read(*(line.replace(" ", "     ", 1) for line in lines)), Tally(1, 1, 1, []))
+        self.assertEqual(self.faults(self.ASK, self.FRAME, self.SEND, self.SYNC), 1)
+        self.assertEqual(self.faults(self.ASK, self.FRAME, self.BEGUN, self.SEND, self.DONE), 1)
+        self.assertEqual(self.faults(self.ASK, self.FRAME, self.BEGUN, self.DONE, self.SEND), 0)
+        self.assertEqual(self.faults(self.ASK, self.BEGUN, self.FRAME.replace("7 ", "6 "), self.DONE, self.SEND), 1)
+        self.assertEqual(self.read(self.ASK, self.FRAME, self.PONG, self.SYNC, self.SEND), Tally(1, 1, 1, []))
+        send = self.SEND.replace(") = 148", " <unfinished ...>")
+        self.assertEqual(self.faults(self.ASK, self.FRAME, send, self.SYNC, "8 <... writev resumed>) = 148"), 1)
 
-    def test_a_failed_sync_and_a_mark_are_none(self) -> None:
+    def test_no_answer_is_covered_by_the_commit_of_another(self) -> None:
+        asked = (self.ASK, self.ASK_2)
+        self.assertEqual(self.read(*asked, frame(2), self.SYNC, self.SEND, self.SEND_2), Tally(1, 2, 2, []))
+        self.assertEqual(self.faults(*asked, self.FRAME, self.SYNC, self.SEND, self.SEND_2), 1)
+        self.assertEqual(self.faults(self.ASK, frame(2), self.SYNC, self.SEND, self.ASK_2, self.SEND_2), 1)
+
+    def test_a_failed_sync_a_header_and_a_mark_are_none(self) -> None:
         failed = "7 fdatasync(9</d/journal.0>) = -1 EIO (Input/output error)"
-        self.assertEqual(len(read_trace([self.WRITE, failed, self.SEND], "7443").faults or []), 1)
-        header = "7 pwrite64(9</d/journal.0>, ..., 96, 0) = 96"
-        self.assertEqual(read_trace([header, self.SYNC, self.SEND], "7443"), Tally(0, 0, []))
-        mark = "7 pwrite64(9</d/journal.0>, ..., 72, 4896) = 72"
-        self.assertEqual(read_trace([mark, self.SEND], "7443"), Tally(0, 0, []))
+        self.assertEqual(self.faults(self.ASK, self.FRAME, failed, self.SEND), 1)
+        for other in (frame(1, at=0), frame(0, kind=2), frame(0)):
+            self.assertEqual(self.faults(self.ASK, other, self.SYNC, self.SEND), 1)
+            self.assertEqual(self.read(other, self.SYNC), Tally(0, 0, 0, []))
+
+    def test_others_connections_are_not_looked_at(self) -> None:
+        other = [line.replace("50000", "50009") for line in (*self.HELLO, self.ASK, self.SEND)]
+        self.assertEqual(self.read(*other), Tally(0, 0, 0, []))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def connect(address: str, identity: Identity) -> grpc.Channel:
         certificate_chain=identity.certificate_file.read_bytes(),
     )
     options = [
+        # A connection of its own: channels of one process would else share one, and wait for each other on it.
+        ("grpc.use_local_subchannel_pool", 1),
         # Notices within half a minute that the other side, or a firewall between, has gone without a word.
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
