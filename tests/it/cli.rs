@@ -64,17 +64,30 @@ impl Person {
     }
 
     pub async fn runs(&self, words: &[&str]) -> Said {
-        let mut all = words.to_vec();
-        let profile = self.profile.to_str().expect("a path of ASCII");
-        all.extend(["--profile", profile]);
-        run(&all).await
+        said(&mut self.command(words)).await
+    }
+
+    /// The program as she runs it, to be started.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = program(words);
+        command.arg("--profile").arg(&self.profile);
+        command
     }
 }
 
-/// Runs the program with nothing of this process's environment.
+/// The program with nothing of this process's environment.
+fn program(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tradelane"));
+    command.args(words).env_clear();
+    command
+}
+
 async fn run(words: &[&str]) -> Said {
-    let output: Output =
-        Command::new(env!("CARGO_BIN_EXE_tradelane")).args(words).env_clear().output().await.expect("the program runs");
+    said(&mut program(words)).await
+}
+
+async fn said(command: &mut Command) -> Said {
+    let output: Output = command.output().await.expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program writes UTF-8");
     Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -174,10 +187,34 @@ async fn what_is_stored_is_found_and_shown() {
 
     let timeline = customs.runs(&["events", "timeline", &format!("container:{container}"), "-o", "json"]).await;
     let timeline: Value = serde_json::from_str(&timeline.out).expect("one JSON document");
-    let event = &timeline["entries"][0]["event"]["signed"]["event"];
-    assert_eq!(event["subjects"][0]["value"], container.as_str());
+    let found = &timeline["entries"][0]["event"]["signed"]["event"];
+    assert_eq!(found["subjects"][0]["value"], container.as_str());
+    let id = found["eventId"].as_str().expect("an id");
 
-    let id = event["eventId"].as_str().expect("an id");
+    // Two containers of one bill: what happens to one of them stands in the timeline of the other only where it names the bill.
+    let bill = r#"{"kind": "IDENTIFIER_KIND_BILL_OF_LADING", "value": "BL1", "issuer": "OCEU"}"#;
+    let tied = |n: u32| format!(r#"{{"kind": "IDENTIFIER_KIND_CONTAINER", "value": "{}"}}"#, container_number(n));
+    let event = |subjects: &str, rest: &str| {
+        format!(
+            r#"{{"eventTime": "2026-01-02T00:00:00Z", "classifier": "CLASSIFIER_ACTUAL", "subjects": [{subjects}],
+            "audience": {{"reach": "REACH_NETWORK"}}, {rest}}}"#
+        )
+    };
+    let children = format!("{}, {}", tied(1), tied(2));
+    let attached = format!(
+        r#""association": {{"step": "ASSOCIATION_STEP_ATTACHED", "parent": {bill}, "children": [{children}]}}"#
+    );
+    let left = r#""places": [{"role": "PLACE_ROLE_EVENT", "unLocode": "CLVAP"}], "handling": {"step": "HANDLING_STEP_GATED_OUT"}"#;
+    let told = [event(&format!("{bill}, {children}"), &attached), event(&format!("{}, {bill}", tied(1)), left)];
+    let published = port.runs(&["publish", &port.file("tied.json", &told.join("\n"))]).await;
+    assert_eq!(published.code, 0, "{}", published.err);
+    let shown = port.runs(&["events", "timeline", &format!("container:{container}")]).await;
+    let left = format!("container {} +1 (by bill of lading OCEU:BL1)", container_number(1));
+    assert!(shown.code == 0 && shown.out.contains(&left), "{left:?} is not in: {} {}", shown.out, shown.err);
+    let shown = port.runs(&["events", "timeline", "bill_of_lading:BL1@OCEU"]).await;
+    let discharged = format!("container {container} (associated)");
+    assert!(shown.out.contains(&discharged), "{discharged:?} is not in: {} {}", shown.out, shown.err);
+
     let get = customs.runs(&["events", "get", id, "--publisher", TERMINAL]).await;
     assert!(
         get.code == 0 && get.out.contains("HANDLING_STEP_DISCHARGED") && get.out.contains("position"),

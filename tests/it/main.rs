@@ -25,6 +25,7 @@ mod peers_restored;
 mod peers_standby;
 mod peers_wrong;
 mod process;
+mod publish_killed;
 mod query;
 mod serve;
 mod sighup;

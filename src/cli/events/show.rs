@@ -72,7 +72,7 @@ pub fn timeline(terminal: &mut Terminal, answer: &GetTimelineResponse) -> io::Re
         let Some(event) = &entry.event else { continue };
         let mut glance = words::glance(event);
         if let Some(via) = &entry.via_subject {
-            glance.subject = format!("{} (associated)", words::subject(via));
+            glance.subject = associated(&glance.subject, &words::subject(via));
         }
         if !entry.revised_by.is_empty() {
             let remarks = [glance.remark, format!("revised by {}", entry.revised_by)];
@@ -92,6 +92,12 @@ pub fn timeline(terminal: &mut Terminal, answer: &GetTimelineResponse) -> io::Re
         ]);
     }
     titled(terminal, "Associated", &associated)
+}
+
+/// What an event that came in by association is about: its own subject first, since which of a consignment's containers left is what the
+/// reader wants to know.
+fn associated(subject: &str, via: &str) -> String {
+    if subject.starts_with(via) { format!("{subject} (associated)") } else { format!("{subject} (by {via})") }
 }
 
 /// A port call: a row for each step and reporter.
