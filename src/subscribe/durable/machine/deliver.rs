@@ -99,8 +99,8 @@ impl Machine {
         }
         // All that is open was looked at, since a replaced filter puts the whole line back.
         let next = self.open.range(after.max(self.low_water.next())..).next().map(|(sequence, _)| *sequence)?;
-        // What the consumer had when the filter was replaced it may still acknowledge, and with it what it never had: so that each of them
-        // stands for itself alone, they go out one by one.
+        // What went back from the consumer, or what it had when the filter was replaced, it may still acknowledge, and with it what it
+        // failed in or never had: so that each of them stands for itself alone, they go out one by one.
         let goes_alone = next <= active.one_by_one_through && last_out.is_some();
         Some(next).filter(|next| !goes_alone && is_due(next))
     }

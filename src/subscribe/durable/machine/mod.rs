@@ -246,6 +246,7 @@ impl Machine {
             for sequence in outstanding.into_iter().rev() {
                 self.release(sequence, i64::MIN);
             }
+            // Also where nothing is on its way now: what a consumer had before she may still acknowledge.
             for consumer in self.consumers.values_mut() {
                 consumer.one_by_one_through = consumer.had_through;
             }

@@ -6,7 +6,7 @@ use crate::{
     domain::Sequence,
     subscribe::durable::{
         cursor::DeadLetter,
-        settings::{DELAY_MAX, LEASE_LIMITS, REASON_BYTES_MAX},
+        settings::{DELAY_MAX, LEASE_LIMITS, Mode, REASON_BYTES_MAX},
     },
 };
 
@@ -208,6 +208,12 @@ impl Machine {
         let Some(open) = self.open.get_mut(&sequence).or_else(|| self.replays.get_mut(&sequence)) else { return };
         let (lease, stale, keys) = (open.lease.take(), open.stale, open.keys.clone());
         self.end_lease(sequence, lease);
+        // Whoever had it may still say something of it, and of what she had behind it: see where the next in order is chosen.
+        if self.settings.mode == Mode::Ordered
+            && let Some(consumer) = lease.and_then(|lease| self.consumers.get_mut(&lease.consumer))
+        {
+            consumer.one_by_one_through = consumer.had_through;
+        }
         for key in &keys {
             let Some(keyed) = self.by_key.get_mut(key) else { continue };
             keyed.on_its_way.take_if(|out| *out == sequence);
