@@ -191,7 +191,7 @@ impl Inbox {
                     self.peer.node, start.sequence
                 );
                 tracing::warn!(peer = %self.peer.node, notice, "a source was restored from a backup");
-                self.parts.table.change(&self.peer.node, Direction::Inbound, |link| link.notice = notice);
+                self.parts.table.notice(&self.peer.node, Direction::Inbound, &notice);
             }
             // A later life of the same log goes on under its own name; the place and its hash are the same.
             Some(shown) if !hello.forked && start.sequence == shown.sequence && start.chain == shown.chain => {}

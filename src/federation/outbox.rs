@@ -129,7 +129,7 @@ impl Outbox {
                 start.position
             );
             tracing::warn!(peer = %self.caller.id, notice, "a receiver knows more of this log than it holds");
-            self.parts.table.change(&self.caller.id, Direction::Outbound, |link| link.notice = notice);
+            self.parts.table.notice(&self.caller.id, Direction::Outbound, &notice);
         }
         if read.position.is_some() {
             self.parts.table.acknowledged(&self.caller.id, start.position);

@@ -39,6 +39,10 @@ pub struct PeerProgress {
     pub versions: Vec<Version>,
     /// An operator has paused the link.
     pub paused: bool,
+    /// What an operator should know of the direction to us and of the one from us, such as that the source was restored from a backup; kept
+    /// until she says something of the peer, since she may look only after a restart.
+    #[serde(default)]
+    pub notices: [String; 2],
     /// Its events that we did not take, oldest first.
     pub quarantine: Vec<Quarantined>,
     /// The life of our log in which everything was taken that it held when that life began; for this node itself: in which publishing was

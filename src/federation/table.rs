@@ -177,6 +177,7 @@ impl PeerTable {
             // In one step with her word, so that a link which stands still finds it lifted when it is woken.
             let inbound = &mut entry.links[Direction::Inbound as usize];
             inbound.notice.clear();
+            entry.progress.notices[Direction::Inbound as usize].clear();
             if inbound.state.is_stopped() {
                 inbound.state = LinkState::Idle;
                 inbound.detail.clear();
@@ -262,6 +263,12 @@ impl PeerTable {
         change(&mut self.entry(&mut entries, node).links[direction as usize])
     }
 
+    /// Notes what an operator should know of a link beside its state, over restarts too.
+    pub fn notice(&self, node: &SpiffeId, direction: Direction, notice: &str) {
+        self.change(node, direction, |link| notice.clone_into(&mut link.notice));
+        self.remember(node, |progress| notice.clone_into(&mut progress.notices[direction as usize]));
+    }
+
     /// Notes that the other side has said something.
     pub fn contact(&self, node: &SpiffeId, direction: Direction) {
         let now_ns = self.clock.now_ns();
@@ -308,9 +315,10 @@ impl PeerTable {
 
 impl Entry {
     fn new(progress: PeerProgress, now_ns: i64) -> Self {
+        let links = progress.notices.clone().map(|notice| LinkStatus { notice, ..LinkStatus::new(now_ns) });
         Self {
             progress,
-            links: [LinkStatus::new(now_ns), LinkStatus::new(now_ns)],
+            links,
             refused_there: VecDeque::new(),
             words: 0,
             runs: Runs::default(),
