@@ -105,6 +105,14 @@ metrics_list! {
         "Events of peers that were not taken, one by one.";
     PEER_LINK_CHANGES_TOTAL = Counter "tradelane_peer_link_changes_total" ["direction", "state"]
         "Changes of the state of links to peers, by the state that they came to.";
+    PEER_LINK_STATE = Gauge "tradelane_peer_link_state" ["direction", "peer", "state"]
+        "1 for the state that a link to a peer is in, 0 for the others.";
+    PEER_LAST_CONTACT_SECONDS = Gauge "tradelane_peer_last_contact_timestamp_seconds" ["direction", "peer"]
+        "When a peer last said something over a link, seconds since 1970; 0: never.";
+    PEER_LAST_ERROR = Gauge "tradelane_peer_last_error" ["class", "direction", "peer"]
+        "1 for the class of the last failure of a link to a peer, also once it has recovered, 0 for the others.";
+    PEER_BYTES_TOTAL = Counter "tradelane_peer_bytes_total" ["direction", "peer"]
+        "Bytes of batches that went over a link to a peer.";
     PEER_LAG_EVENTS = Gauge "tradelane_peer_lag_events" ["direction", "peer"]
         "How many events a link to a peer is behind the end of its source's log.";
     PEER_LAG_SECONDS = Gauge "tradelane_peer_lag_seconds" ["direction", "peer"]

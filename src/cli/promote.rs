@@ -36,11 +36,14 @@ use crate::{
 #[command(after_help = "\
 A standby is a peer to which the other node forwards everything: at the other node a grant with the action forward, all = true and \
 private = true; here, in the peers file, private = true. It holds every event that the other node has acknowledged to its publishers and \
-the link has brought; how much that leaves out, the lag of `tradelane peers show NODE` bounds at any time.
+the link has brought; how much that leaves out, the lag of `tradelane peers show NODE` says at any time: at the other node exactly, here \
+as of the last contact.
 
 When the other node is lost for good, run this beside the standby. It refuses while the link from the lost node is up, moves the trust \
 domains at home there into the homes of this node's peers file, marks the lost node as replaced, has the node read its files, and says how \
-far the copy goes. The file that was there is kept beside it, with the ending .before-promote.
+far the copy goes. What is not here is counted up to the end of the lost log as the lost node last told it, at the last contact, which is \
+remembered over restarts of this node. That is a lower bound: what the lost node acknowledged while the link was down or paused, nobody \
+here can count; a peer that had a link then may hold it. The file that was there is kept beside it, with the ending .before-promote.
 
 What remains to be done by hand: grants that let the lost node's publishers publish here (and their trust domains in the trust file), \
 best prepared beforehand; their clients' address; and at every other node that took from the lost one, in its peers file: the homes of the \
@@ -173,10 +176,15 @@ fn say(settings: &ClientSettings, path: &Path, lost: &PeerState) -> Result<(), F
         fact(&mut terminal, "replaced", &lost.node)?;
         fact(&mut terminal, "at home here", &lost.homes.join(", "))?;
         fact(&mut terminal, "holds", if link.position.is_empty() { "nothing of it" } else { &link.position })?;
-        let missing = format!(
-            "{} places of its log that were known of, and what it acknowledged after {last_contact}, the last contact",
-            link.lag_events
-        );
+        let missing = if link.last_contact_time.is_none() {
+            "unknown: it never told how far its log goes".to_owned()
+        } else {
+            format!(
+                "at least {} places of its log, which ended at sequence {} when it last told so, at {last_contact}, the last contact; that is \
+                 a lower bound: what it acknowledged after that cannot be counted here",
+                link.lag_events, link.head_sequence
+            )
+        };
         fact(&mut terminal, "not here", &missing)?;
         fact(&mut terminal, "peers file", &path.display().to_string())?;
     } else {
@@ -186,6 +194,7 @@ fn say(settings: &ClientSettings, path: &Path, lost: &PeerState) -> Result<(), F
             "heldPosition": link.position,
             "headSequence": link.head_sequence.to_string(),
             "lagEvents": link.lag_events.to_string(),
+            "lagIsLowerBound": true,
             "lastContactTime": last_contact,
         }))?;
     }

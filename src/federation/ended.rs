@@ -6,6 +6,24 @@ use crate::{
     wire::proto::{ReplicationEnd, ReplicationEndReason},
 };
 
+/// What a stream's end may be of, for metrics: `broken` is a line that broke or never was, the others are the reasons of
+/// `ReplicationEndReason`.
+pub const ERROR_CLASSES: [&str; 13] = [
+    "broken",
+    "unspecified",
+    "stopping",
+    "paused",
+    "not_a_peer",
+    "version",
+    "superseded",
+    "diverged",
+    "cloned",
+    "lapsed",
+    "refused",
+    "protocol",
+    "storage",
+];
+
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
@@ -77,6 +95,15 @@ impl Ended {
         }
     }
 
+    /// Of which class the end is, one of [`ERROR_CLASSES`].
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Broken(_) => "broken",
+            Self::Here(reason, _) | Self::There(reason, _) => ERROR_CLASSES[1 + *reason as usize],
+        }
+    }
+
     /// What happened, in words.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -106,4 +133,20 @@ pub(super) fn cannot_read(error: &LogError) -> Ended {
 fn word(reason: ReplicationEndReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("REPLICATION_END_REASON_").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_class() {
+        for (number, class) in (0..).zip(&ERROR_CLASSES[1..]) {
+            let reason = ReplicationEndReason::try_from(number).expect("as many classes as reasons");
+            assert_eq!(word(reason).to_lowercase(), *class);
+            assert_eq!(Ended::Here(reason, String::new()).class(), *class);
+        }
+        ReplicationEndReason::try_from(ERROR_CLASSES.len() as i32 - 1).expect_err("as many reasons as classes");
+        assert_eq!(Ended::Broken(String::new()).class(), ERROR_CLASSES[0]);
+    }
 }

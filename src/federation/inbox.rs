@@ -17,7 +17,7 @@ use super::{
     opening::VERSION,
     outbox::HEARTBEAT,
     position::LinkPosition,
-    progress::{PeerProgress, QUARANTINE_MAX, Quarantined, TakenBack},
+    progress::{PeerProgress, QUARANTINE_MAX, Quarantined, TailTold, TakenBack},
     table::{Direction, LinkState},
 };
 use crate::{
@@ -208,10 +208,15 @@ impl Inbox {
         });
         self.remember(|progress| {
             progress.received = Some(start);
+            progress.told = Some(self.told(hello.head_sequence));
             self.note_taken_back(progress, start, hello.head_sequence);
         })?;
         self.note_state(start, hello.head_sequence);
         Ok(start)
+    }
+
+    fn told(&self, head_sequence: u64) -> TailTold {
+        TailTold { head_sequence, time_ns: self.parts.clock.now_ns() }
     }
 
     /// Notes whether a place is the end of the source's log.
@@ -275,7 +280,7 @@ impl Receiving<'_> {
             Some(self.quarantined(brought, fault))
         }));
         bad.sort_by_key(|event| event.source_sequence);
-        self.advance(through, &bad, &batch.whole_origins)?;
+        self.advance(through, &bad, &batch)?;
         let table = &self.inbox.parts.table;
         metrics::counter!(telemetry::PEER_EVENTS_TOTAL, "direction" => Direction::Inbound.word()).increment(count);
         table.change(&self.inbox.peer.node, Direction::Inbound, |link| {
@@ -359,7 +364,7 @@ impl Receiving<'_> {
     }
 
     /// Moves the position on, with what was put into quarantine on the way.
-    fn advance(&mut self, through: LinkPosition, bad: &[Quarantined], whole: &[String]) -> Result<(), Ended> {
+    fn advance(&mut self, through: LinkPosition, bad: &[Quarantined], batch: &ReplicaBatch) -> Result<(), Ended> {
         let peer = &self.inbox.peer;
         let before = self.position;
         let fits = self.inbox.remember(|progress| {
@@ -373,7 +378,8 @@ impl Receiving<'_> {
             self.inbox.note_taken_back(progress, through, self.head_at_start);
             // Of whom it may bring nothing it may say nothing either.
             let brings = |name: &&String| peer.brings(name);
-            progress.whole_origins = whole.iter().filter(brings).cloned().collect();
+            progress.told = Some(self.inbox.told(batch.head_sequence));
+            progress.whole_origins = batch.whole_origins.iter().filter(brings).cloned().collect();
             true
         })?;
         if !fits {

@@ -79,6 +79,9 @@ impl Link {
                 continue;
             }
             table.set_state(&node, Direction::Inbound, ended.state(), &ended.in_words());
+            if ended.state() != LinkState::Paused {
+                table.change(&node, Direction::Inbound, |link| link.last_error_class = ended.class());
+            }
             if ended.state().is_stopped() {
                 continue;
             }

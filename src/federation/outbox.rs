@@ -88,7 +88,9 @@ impl Outbox {
         // The receiver dials again: here is nothing to do but to wait for it.
         let state = if state == LinkState::Backoff { LinkState::Idle } else { state };
         table.set_state(&peer, Direction::Outbound, state, &format!("not connected: {words}"));
-        table.change(&peer, Direction::Outbound, |link| link.last_error = words);
+        table.change(&peer, Direction::Outbound, |link| {
+            (link.last_error, link.last_error_class) = (words, ended.class());
+        });
     }
 
     async fn begin(self, requests: &mut Requests, reservation: Reservation) -> Result<Sending, Ended> {

@@ -32,6 +32,9 @@ pub struct PeerProgress {
     /// The nodes of which it sends every clearance, hold and association, as it last said.
     #[serde(default)]
     pub whole_origins: std::collections::BTreeSet<String>,
+    /// The end of its log as it last told it. What a node that is gone never handed over is at least what is missing up to there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<TailTold>,
     /// How far it has acknowledged ours.
     pub acknowledged: Option<LinkPosition>,
     /// The versions of the agreement with it, oldest first.
@@ -49,6 +52,16 @@ pub struct PeerProgress {
     /// opened after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_back: Option<TakenBack>,
+}
+
+/// The end of a peer's log, as the peer told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailTold {
+    /// The last sequence of its log.
+    pub head_sequence: u64,
+    /// When it told so, nanoseconds since 1970.
+    pub time_ns: i64,
 }
 
 /// What came back after a restore from a backup.

@@ -315,7 +315,11 @@ impl PeerTable {
 
 impl Entry {
     fn new(progress: PeerProgress, now_ns: i64) -> Self {
-        let links = progress.notices.clone().map(|notice| LinkStatus { notice, ..LinkStatus::new(now_ns) });
+        let mut links = progress.notices.clone().map(|notice| LinkStatus { notice, ..LinkStatus::new(now_ns) });
+        if let Some(told) = progress.told {
+            let inbound = &mut links[Direction::Inbound as usize];
+            (inbound.head_sequence, inbound.last_contact_ns) = (told.head_sequence, told.time_ns);
+        }
         Self {
             progress,
             links,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::operations::{Readiness, Refresh},
-    federation::{Direction, Federation},
+    federation::{Direction, Federation, LinkState, LinkStatus, ended::ERROR_CLASSES},
     log::{EventLog, LogAdmin},
     subscribe::{Sessions, durable::DurableSubscriptions},
     telemetry,
@@ -86,9 +86,10 @@ impl Gauges {
 fn refresh_peers(federation: &Federation) {
     for (peer, status) in federation.list() {
         let node = peer.node.to_string();
-        for direction in [Direction::Inbound, Direction::Outbound] {
+        for (direction, link) in [(Direction::Inbound, &status.inbound), (Direction::Outbound, &status.outbound)] {
             let lag = federation.lag(&status, direction);
             let word = direction.word();
+            refresh_link(&node, word, link);
             metrics::gauge!(telemetry::PEER_LAG_EVENTS, "direction" => word, "peer" => node.clone())
                 .set(lag.events as f64);
             metrics::gauge!(telemetry::PEER_LAG_SECONDS, "direction" => word, "peer" => node.clone())
@@ -97,4 +98,20 @@ fn refresh_peers(federation: &Federation) {
         let quarantined = status.progress.quarantine.len() as f64;
         metrics::gauge!(telemetry::PEER_QUARANTINE_EVENTS, "peer" => node).set(quarantined);
     }
+}
+
+fn refresh_link(node: &str, direction: &'static str, link: &LinkStatus) {
+    for state in LinkState::ALL {
+        let is = f64::from(u8::from(link.state == state));
+        metrics::gauge!(telemetry::PEER_LINK_STATE, "direction" => direction, "peer" => node.to_owned(), "state" => state.word())
+            .set(is);
+    }
+    for class in ERROR_CLASSES {
+        let is = f64::from(u8::from(link.last_error_class == class));
+        metrics::gauge!(telemetry::PEER_LAST_ERROR, "class" => class, "direction" => direction, "peer" => node.to_owned()).set(is);
+    }
+    metrics::gauge!(telemetry::PEER_LAST_CONTACT_SECONDS, "direction" => direction, "peer" => node.to_owned())
+        .set(link.last_contact_ns as f64 / 1e9);
+    metrics::counter!(telemetry::PEER_BYTES_TOTAL, "direction" => direction, "peer" => node.to_owned())
+        .absolute(link.byte_count);
 }

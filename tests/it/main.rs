@@ -21,6 +21,7 @@ mod peers;
 mod peers_cli;
 mod peers_cut;
 mod peers_killed;
+mod peers_metrics;
 mod peers_restored;
 mod peers_standby;
 mod peers_wrong;

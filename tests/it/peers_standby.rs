@@ -66,7 +66,7 @@ async fn a_standby_is_promoted_when_the_disk_of_its_origin_is_gone() {
     let publishers = "\n[[grant]]\nid = \"of-a\"\nwho = [\"spiffe://a.example/terminal/*\"]\nactions = [\"publish\", \"read\"]\nall = true\n";
     let policy = std::fs::read_to_string(b.folder.join("policy.toml")).expect("the file");
     std::fs::write(b.folder.join("policy.toml"), policy + publishers).expect("written");
-    let (process_a, _process_b, _process_c) = (Process::start(a), Process::start(b), Process::start(c));
+    let (process_a, process_b, _process_c) = (Process::start(a), Process::start(b), Process::start(c));
 
     let first: Vec<Event> = (0..50).map(|n| if n % 10 == 0 { private(n) } else { discharged('a', n) }).collect();
     publish(a, &first).await;
@@ -88,10 +88,14 @@ async fn a_standby_is_promoted_when_the_disk_of_its_origin_is_gone() {
     assert_eq!(link(a, b, "outbound")["lagEvents"], "7");
     process_a.kill();
     std::fs::remove_dir_all(a.folder.join("data")).expect("removed");
+    // What the lost node last told of its log outlives a restart of the standby.
+    process_b.kill();
+    let _process_b = Process::start(b);
+    comes_to(b, true, PeerLinkState::Paused).await;
 
     let promoted = operate(b, &promote);
     assert_eq!(promoted.code, 0, "{promoted:?}");
-    for wanted in ["at home here", "a.example", "-50", "the last contact"] {
+    for wanted in ["at home here", "a.example", "-50", "ended at sequence 50 when it last told so", "a lower bound"] {
         assert!(promoted.out.contains(wanted), "{wanted} is missing in {}", promoted.out);
     }
     assert!(b.folder.join("peers.toml.before-promote").exists());

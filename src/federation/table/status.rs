@@ -37,6 +37,20 @@ pub enum LinkState {
 }
 
 impl LinkState {
+    /// Every state.
+    pub const ALL: [Self; 10] = [
+        Self::Idle,
+        Self::Connecting,
+        Self::Streaming,
+        Self::CaughtUp,
+        Self::Paused,
+        Self::Backoff,
+        Self::Diverged,
+        Self::Cloned,
+        Self::Lapsed,
+        Self::Refused,
+    ];
+
     /// The state's word in metrics and logs.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -75,10 +89,12 @@ pub struct LinkStatus {
     pub detail: String,
     /// What an operator should know beside the state, such as that the source was restored from a backup.
     pub notice: String,
-    /// When the other side last said something.
+    /// When the other side last said something; of what it sends us also before the process started.
     pub last_contact_ns: i64,
     /// The last failure in words; kept when the link recovers.
     pub last_error: String,
+    /// Of which class it was, one of [`ERROR_CLASSES`](crate::federation::ended::ERROR_CLASSES); empty: none yet.
+    pub last_error_class: &'static str,
     /// The end of the source's log as last known.
     pub head_sequence: u64,
     /// Since when the link is not at the end of the source's log.
@@ -129,6 +145,7 @@ impl LinkStatus {
             notice: String::new(),
             last_contact_ns: 0,
             last_error: String::new(),
+            last_error_class: "",
             head_sequence: 0,
             behind_since_ns: 0,
             caught_up_ns: 0,
