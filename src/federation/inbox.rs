@@ -30,7 +30,6 @@ use crate::{
             ReceiverEpoch, ReceiverHello, ReplicateRequest, ReplicateResponse, ReplicationEndReason, SourceHello,
             replicate_request, replicate_response,
         },
-        raw::EVENTS_PER_BATCH_MAX,
     },
 };
 
@@ -46,6 +45,7 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 const EPOCHS_MAX: usize = 64;
 
 mod append;
+mod check;
 
 use append::{Appended, append};
 
@@ -270,7 +270,7 @@ impl Receiving<'_> {
 
     async fn take(&mut self, batch: ReplicaBatch) -> Result<(), Ended> {
         let bytes = batch.encoded_len() as u64;
-        let through = self.check(&batch)?;
+        let through = check::check(&batch, &self.position)?;
         let (events, mut bad) = self.admit(&batch)?;
         let (count, sequences) = (batch.events.len() as u64, events.0);
         let Appended { duplicates, refused } =
@@ -303,42 +303,6 @@ impl Receiving<'_> {
             self.send(messages::credit(bytes)).await?;
         }
         Ok(())
-    }
-
-    /// Whether the batch goes on where the last one ended.
-    fn check(&self, batch: &ReplicaBatch) -> Result<LinkPosition, Ended> {
-        let through = batch.through.as_ref().and_then(LinkPosition::read);
-        let through = through.ok_or_else(|| Ended::protocol("a batch says no end, or a malformed one"))?;
-        if batch.after_sequence != self.position.sequence.get() {
-            let detail = format!(
-                "a batch goes on after sequence {}, and the last one ended at {}",
-                batch.after_sequence, self.position
-            );
-            return Err(Ended::refused("GAP", &detail));
-        }
-        if through.epoch != self.position.epoch || through.sequence < self.position.sequence {
-            let detail = format!("a batch ends at {through}, and the last one ended at {}", self.position);
-            return Err(Ended::refused("GAP", &detail));
-        }
-        if through.sequence == self.position.sequence && through.chain != self.position.chain {
-            return Err(Ended::refused("GAP", "a batch that covers nothing has another hash than the one before"));
-        }
-        if EVENTS_PER_BATCH_MAX < batch.events.len() {
-            let detail = format!("a batch holds more than {EVENTS_PER_BATCH_MAX} events");
-            return Err(Ended::refused("FRAME_TOO_LARGE", &detail));
-        }
-        let mut before = batch.after_sequence;
-        for event in &batch.events {
-            if event.source_sequence <= before || through.sequence.get() < event.source_sequence {
-                let detail = format!(
-                    "an event of sequence {} stands where the batch has {before} before it",
-                    event.source_sequence
-                );
-                return Err(Ended::refused("GAP", &detail));
-            }
-            before = event.source_sequence;
-        }
-        Ok(through)
     }
 
     /// Passes every event through the door before anything is stored. Of what may go to the log: its sequences at the source, and the events.
