@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// All live calls of a node. Cheap to clone.
 #[derive(Clone)]
@@ -18,7 +18,8 @@ pub struct LiveCalls(Arc<Inner>);
 struct Inner {
     calls: Mutex<BTreeMap<(u64, u64), Arc<LiveCall>>>,
     next_number: AtomicU64,
-    count: watch::Sender<usize>,
+    /// Told at each end.
+    ended: Notify,
 }
 
 /// One live call.
@@ -40,7 +41,7 @@ impl LiveCalls {
     /// No calls yet.
     #[must_use]
     pub fn new() -> Self {
-        let inner = Inner { calls: Mutex::default(), next_number: AtomicU64::new(0), count: watch::Sender::new(0) };
+        let inner = Inner { calls: Mutex::default(), next_number: AtomicU64::new(0), ended: Notify::new() };
         Self(Arc::new(inner))
     }
 
@@ -48,12 +49,7 @@ impl LiveCalls {
     #[must_use]
     pub fn begin(&self, connection_id: u64, method: Arc<str>, start_time_ns: i64) -> CallGuard {
         let key = (connection_id, self.0.next_number.fetch_add(1, Ordering::Relaxed));
-        let count = {
-            let mut calls = self.calls();
-            calls.insert(key, Arc::new(LiveCall { method, start_time_ns }));
-            calls.len()
-        };
-        self.0.count.send_replace(count);
+        self.calls().insert(key, Arc::new(LiveCall { method, start_time_ns }));
         CallGuard { calls: self.clone(), key }
     }
 
@@ -65,15 +61,13 @@ impl LiveCalls {
 
     /// Resolves when no call is left whose method the predicate picks.
     pub async fn none_left(&self, picks: impl Fn(&str) -> bool) {
-        let mut count = self.0.count.subscribe();
         loop {
-            count.borrow_and_update();
+            // Hears from here on: a call that ends while the list is looked at ends the wait at once.
+            let ended = self.0.ended.notified();
             if !self.calls().values().any(|call| picks(&call.method)) {
                 return;
             }
-            if count.changed().await.is_err() {
-                return;
-            }
+            ended.await;
         }
     }
 
@@ -91,12 +85,8 @@ impl Default for LiveCalls {
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        let count = {
-            let mut calls = self.calls.calls();
-            calls.remove(&self.key);
-            calls.len()
-        };
-        self.calls.0.count.send_replace(count);
+        self.calls.calls().remove(&self.key);
+        self.calls.0.ended.notify_waiters();
     }
 }
 

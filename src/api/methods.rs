@@ -1,7 +1,7 @@
 //! Every method that the node serves, read from the descriptors, so that no list of them has to be kept by hand. It never knows what a
 //! method does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -23,9 +23,9 @@ pub struct Method {
     pub server_streaming: bool,
 }
 
-/// All methods by path.
+/// All methods.
 #[derive(Debug, Clone)]
-pub struct Methods(Arc<HashMap<Arc<str>, Method>>);
+pub struct Methods(Arc<[Method]>);
 
 /// The descriptors that reflection serves: our own API, health, and the details of errors (without which clients print them as base64).
 #[must_use]
@@ -43,19 +43,12 @@ impl Methods {
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        let methods = sets.into_iter().flat_map(read).map(|method| (method.path.clone(), method));
-        Self(Arc::new(methods.collect()))
-    }
-
-    /// The method of a request's path, where there is one.
-    #[must_use]
-    pub fn get(&self, path: &str) -> Option<&Method> {
-        self.0.get(path)
+        Self(sets.into_iter().flat_map(read).collect())
     }
 
     /// Every method, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Method> {
-        self.0.values()
+        self.0.iter()
     }
 }
 
@@ -84,13 +77,14 @@ mod tests {
     #[test]
     fn methods_are_read_with_their_streams() {
         let methods = Methods::served();
-        let publish = methods.get("/tradelane.v1.EventService/Publish").expect("served");
+        let get = |path: &str| methods.iter().find(|method| &*method.path == path);
+        let publish = get("/tradelane.v1.EventService/Publish").expect("served");
         assert!(!publish.client_streaming && !publish.server_streaming);
-        let pipelined = methods.get("/tradelane.v1.EventService/PublishStream").expect("served");
+        let pipelined = get("/tradelane.v1.EventService/PublishStream").expect("served");
         assert!(pipelined.client_streaming && pipelined.server_streaming);
-        assert!(methods.get("/grpc.health.v1.Health/Watch").expect("served").server_streaming);
-        assert!(methods.get("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").is_some());
-        assert!(methods.get("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo").is_some());
-        assert!(methods.get("/tradelane.v1.EventService/Nothing").is_none());
+        assert!(get("/grpc.health.v1.Health/Watch").expect("served").server_streaming);
+        assert!(get("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").is_some());
+        assert!(get("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo").is_some());
+        assert!(get("/tradelane.v1.EventService/Nothing").is_none());
     }
 }

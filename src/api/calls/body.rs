@@ -66,7 +66,7 @@ impl HttpBody for WatchedBody {
             Ok(Poll::Pending) if cut => return self.end_with(&Status::unavailable("the node is stopping")),
             Ok(polled) => ready!(polled),
             Err(panic) => {
-                let status = panicked(self.tally.method.as_ref(), panic_text(&*panic));
+                let status = panicked(self.tally.meters.name(), panic_text(&*panic));
                 return self.end_with(&status);
             }
         };

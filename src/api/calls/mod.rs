@@ -2,6 +2,7 @@
 //! panic becomes INTERNAL, and how it ended is counted. It never looks into a message.
 
 mod body;
+mod meters;
 #[cfg(test)]
 mod tests;
 mod too_large;
@@ -15,6 +16,7 @@ use std::{
 };
 
 use body::WatchedBody;
+use meters::{MethodMeters, Meters, code_name};
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use tokio_util::sync::CancellationToken;
@@ -49,18 +51,24 @@ pub struct CallRules {
 
 /// The layer around all services.
 #[derive(Clone)]
-pub struct CallsLayer(Arc<CallRules>);
+pub struct CallsLayer(Arc<Shared>);
 
 /// A service within the layer.
 #[derive(Clone)]
 pub struct Calls<S> {
     inner: S,
-    rules: Arc<CallRules>,
+    shared: Arc<Shared>,
+}
+
+/// What all calls share.
+struct Shared {
+    rules: CallRules,
+    meters: Meters,
 }
 
 /// How one call is going, until it has ended and was counted.
 struct Tally {
-    method: Option<Method>,
+    meters: Arc<MethodMeters>,
     started: Instant,
     code: Option<Code>,
     /// Keeps the call in the list.
@@ -71,7 +79,8 @@ impl CallsLayer {
     /// A layer with its rules.
     #[must_use]
     pub fn new(rules: CallRules) -> Self {
-        Self(Arc::new(rules))
+        let meters = Meters::new(&rules.methods);
+        Self(Arc::new(Shared { rules, meters }))
     }
 }
 
@@ -79,7 +88,7 @@ impl<S> Layer<S> for CallsLayer {
     type Service = Calls<S>;
 
     fn layer(&self, inner: S) -> Calls<S> {
-        Calls { inner, rules: self.0.clone() }
+        Calls { inner, shared: self.0.clone() }
     }
 }
 
@@ -100,7 +109,7 @@ where
         // The service that was polled ready is the one to call.
         let fresh = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, fresh);
-        let rules = self.rules.clone();
+        let shared = self.shared.clone();
         let caller = request.extensions().get::<Caller>().cloned();
         let span = tracing::info_span!(
             "call",
@@ -108,20 +117,21 @@ where
             participant = caller.as_ref().map(|caller| tracing::field::display(&caller.id)),
             trace_id = trace_id(request.headers()),
         );
-        async move { Ok(answer(inner, request, caller, &rules).await) }.instrument(span).boxed()
+        async move { Ok(answer(inner, request, caller, &shared).await) }.instrument(span).boxed()
     }
 }
 
-async fn answer<S>(mut inner: S, request: Request<Body>, caller: Option<Caller>, rules: &CallRules) -> Response<Body>
+async fn answer<S>(mut inner: S, request: Request<Body>, caller: Option<Caller>, shared: &Shared) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let method = rules.methods.get(request.uri().path()).cloned();
+    let rules = &shared.rules;
+    let meters = Arc::clone(shared.meters.of(request.uri().path()));
+    let method = meters.method.as_ref();
     let listed = method
-        .as_ref()
         .zip(caller.as_ref())
         .map(|(method, caller)| rules.live.begin(caller.connection_id, method.path.clone(), rules.clock.now_ns()));
-    let tally = Tally { method, started: Instant::now(), code: None, _listed: listed };
+    let tally = Tally { meters, started: Instant::now(), code: None, _listed: listed };
     let refused = match caller {
         None => Some(Status::unauthenticated("the connection has no client certificate with a SPIFFE ID")),
         Some(_) if rules.draining.is_cancelled() && !tally.is_health() => {
@@ -131,7 +141,7 @@ where
     };
     let response = match refused {
         Some(status) => status.into_http(),
-        None => limited(&mut inner, request, tally.method.as_ref(), rules).await,
+        None => limited(&mut inner, request, &tally.meters, rules).await,
     };
     let (head, body) = response.into_parts();
     let body = WatchedBody::new(body, &head.headers, tally, rules.cut.clone());
@@ -139,10 +149,11 @@ where
 }
 
 /// The service's own answer, or the status of what ended the call before.
-async fn limited<S>(inner: &mut S, request: Request<Body>, method: Option<&Method>, rules: &CallRules) -> Response<Body>
+async fn limited<S>(inner: &mut S, request: Request<Body>, meters: &MethodMeters, rules: &CallRules) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
+    let method = meters.method.as_ref();
     let request = request.map(|body| too_large::watched(body, method, rules.control_request_bytes_max));
     let limit = method.filter(|method| !method.client_streaming).map(|_| rules.unary_timeout);
     let expired = async {
@@ -157,7 +168,7 @@ where
                 return too_large::in_our_words(response.headers()).map_or(response, Status::into_http);
             }
             Ok(Err(never)) => match never {},
-            Err(panic) => panicked(method, panic_text(&*panic)),
+            Err(panic) => panicked(meters.name(), panic_text(&*panic)),
         },
         () = expired => Status::deadline_exceeded(
             "not answered within the node's time limit; a publish may still become durable, so send it again: it is idempotent",
@@ -168,16 +179,15 @@ where
 }
 
 /// Logs and counts a handler's panic, and answers the caller without its text, which may speak of others' data.
-fn panicked(method: Option<&Method>, text: &str) -> Status {
-    let name = method.map_or("unknown", |method| &method.name);
-    tracing::error!(grpc_method = name, panic = text, "a handler panicked");
-    metrics::counter!(telemetry::HANDLER_PANICS_TOTAL, "grpc_method" => name.to_owned()).increment(1);
+fn panicked(method: &str, text: &str) -> Status {
+    tracing::error!(grpc_method = method, panic = text, "a handler panicked");
+    metrics::counter!(telemetry::HANDLER_PANICS_TOTAL, "grpc_method" => method.to_owned()).increment(1);
     Status::internal("the node failed on this call; its log has the reason")
 }
 
 impl Tally {
     fn is_health(&self) -> bool {
-        self.method.as_ref().is_some_and(|method| &*method.service == "grpc.health.v1.Health")
+        self.meters.method.as_ref().is_some_and(|method| &*method.service == "grpc.health.v1.Health")
     }
 }
 
@@ -185,20 +195,8 @@ impl Drop for Tally {
     fn drop(&mut self) {
         // A body that was dropped before its trailers: the caller went away.
         let code = self.code.unwrap_or(Code::Cancelled);
-        // Paths that are not served are counted as one, so that strangers cannot grow the list of labels.
-        let (service, method) = match &self.method {
-            Some(method) => (method.service.to_string(), method.name.to_string()),
-            None => ("unknown".to_owned(), "unknown".to_owned()),
-        };
-        tracing::debug!(grpc_method = method, grpc_code = code_name(code), "call ended");
-        let seconds = self.started.elapsed().as_secs_f64();
-        metrics::histogram!(telemetry::GRPC_HANDLING_SECONDS, "grpc_service" => service.clone(), "grpc_method" => method.clone())
-            .record(seconds);
-        metrics::counter!(
-            telemetry::GRPC_HANDLED_TOTAL,
-            "grpc_service" => service, "grpc_method" => method, "grpc_code" => code_name(code)
-        )
-        .increment(1);
+        tracing::debug!(grpc_method = self.meters.name(), grpc_code = code_name(code), "call ended");
+        self.meters.ended(self.started.elapsed().as_secs_f64(), code);
     }
 }
 
@@ -211,29 +209,6 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
     good.then_some(trace)
 }
 
-/// The names of status codes that gRPC's other metrics use.
-const fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
-    }
-}
-
 impl std::fmt::Debug for CallRules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CallRules").field("live", &self.live).finish_non_exhaustive()
@@ -242,12 +217,12 @@ impl std::fmt::Debug for CallRules {
 
 impl std::fmt::Debug for CallsLayer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("CallsLayer").field(&self.0).finish()
+        f.debug_tuple("CallsLayer").field(&self.0.rules).finish()
     }
 }
 
 impl<S> std::fmt::Debug for Calls<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Calls").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Calls").field("rules", &self.shared.rules).finish_non_exhaustive()
     }
 }

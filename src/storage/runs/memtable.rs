@@ -78,9 +78,10 @@ mod tests {
         #[test]
         fn entries_are_found_at_once_and_come_out_sorted(mut added: Vec<(u8, u8)>) {
             added.sort_by_key(|(_, place)| *place);
-            // Few terms, some of one bucket.
-            let entry = |(term, place): &(u8, u8)| {
-                (TermHash(u64::from(*term) << 56 | u64::from(*term % 4)), Sequence(u64::from(*place)))
+            // Four buckets of four terms each.
+            let entry = |(number, place): &(u8, u8)| {
+                let number = u64::from(*number % 16);
+                (TermHash(number / 4 << 56 | number % 4), Sequence(u64::from(*place)))
             };
             let entries: Vec<Entry> = added.iter().map(entry).collect();
             let model: BTreeSet<Entry> = entries.iter().copied().collect();
