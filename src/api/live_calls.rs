@@ -119,7 +119,7 @@ mod tests {
         tokio::pin!(waiting);
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut waiting).await.is_err());
         drop(guard);
-        waiting.await;
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the wait ends with the call");
         assert!(calls.of_connection(7).is_empty());
         drop(other);
     }

@@ -16,9 +16,9 @@ use std::{
 };
 
 use body::WatchedBody;
-use meters::{MethodMeters, Meters, code_name};
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
+use meters::{Meters, MethodMeters, code_name};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};

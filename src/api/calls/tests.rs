@@ -154,3 +154,25 @@ fn a_trace_id_is_read_from_a_well_formed_header_only() {
     headers.insert("traceparent", "00-4bf9-00f067aa0ba902b7-01".parse().expect("a header"));
     assert_eq!(trace_id(&headers), None);
 }
+
+#[tokio::test]
+async fn a_call_is_counted_once_by_how_it_ended() {
+    let recorder = telemetry::metrics_recorder();
+    let rules = rules();
+    for _ in 0..2 {
+        // No other test of this process ends a call so.
+        let code = call(&rules, request(UNARY), || std::future::ready(Status::data_loss("").into_http())).await;
+        assert_eq!(code, Code::DataLoss);
+        let code =
+            call(&rules, request("/a.Stranger/Path"), || std::future::ready(Status::aborted("").into_http())).await;
+        assert_eq!(code, Code::Aborted);
+    }
+    let text = recorder.render();
+    let counted = |service: &str, method: &str, code: &str| {
+        let labels = format!("{{grpc_service=\"{service}\",grpc_method=\"{method}\",grpc_code=\"{code}\"}}");
+        text.contains(&format!("{}{labels} 2\n", telemetry::GRPC_HANDLED_TOTAL))
+    };
+    assert!(counted("tradelane.v1.NodeService", "GetNode", "DataLoss"), "{text}");
+    assert!(counted("unknown", "unknown", "Aborted"), "{text}");
+    assert!(text.contains("grpc_server_handling_seconds_count{grpc_service=\"unknown\""), "{text}");
+}
