@@ -81,7 +81,7 @@ mod tests {
             // Four buckets of four terms each.
             let entry = |(number, place): &(u8, u8)| {
                 let number = u64::from(*number % 16);
-                (TermHash(number / 4 << 56 | number % 4), Sequence(u64::from(*place)))
+                (TermHash(((number / 4) << 56) | (number % 4)), Sequence(u64::from(*place)))
             };
             let entries: Vec<Entry> = added.iter().map(entry).collect();
             let model: BTreeSet<Entry> = entries.iter().copied().collect();
