@@ -66,6 +66,8 @@ fn a_quick_run_of_everything_ends_and_its_counts_add_up() {
         2 * 8,
         "every kind, quiet and while events are published, at both sizes"
     );
+    // How they were stored, a declaration, a container, a page, a watch; at both sizes.
+    assert_eq!(counts("clearance", "tradelane").len(), 2 * 5);
     // 10,000 events divided by 500, replayed and over a link; and 2,000 a second for 20 s, divided by 500, to either node's subscriber.
     assert_eq!(counts("federation", "tradelane"), [20, 20, 80, 80]);
     let names = |list: &str| -> Vec<String> {

@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod child;
+mod clearances;
 mod drive;
 mod durable;
 mod exchange;
@@ -111,6 +112,8 @@ pub enum Workload {
     Durable,
     /// Queries by id, by container, by place and time, and timelines; quiet and while events are published.
     Query,
+    /// Clearances of declarations and containers, pages of them, and a watch from the beginning.
+    Clearance,
     /// From start to the first answer, after an orderly stop and after kill -9.
     Restart,
     /// One link between two nodes: what was stored before, and how much later than at the node an event arrives at the other.
@@ -205,6 +208,7 @@ async fn measure(arguments: &BenchArguments, directory: &Path) -> Result<(), Fai
             Workload::Idle => live::idle(&mut bench).await?,
             Workload::Durable => durable::durable(&mut bench).await?,
             Workload::Query => queries::queries(&mut bench).await?,
+            Workload::Clearance => clearances::clearances(&mut bench).await?,
             Workload::Restart => queries::restart(&mut bench).await?,
             Workload::Federation => federation::federation(&mut bench).await?,
         }

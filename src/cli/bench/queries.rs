@@ -185,7 +185,7 @@ fn timeline(told: &Told) -> Vec<u8> {
     GetTimelineRequest { subject, page_size: 100, ..GetTimelineRequest::default() }.encode_to_vec()
 }
 
-fn container(told: &Told) -> Subject {
+pub(super) fn container(told: &Told) -> Subject {
     Subject { kind: IdentifierKind::Container.into(), value: told.container.clone(), ..Subject::default() }
 }
 

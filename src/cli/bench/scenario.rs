@@ -65,6 +65,8 @@ pub struct Told {
     pub event_id: String,
     /// The container of its consignment.
     pub container: String,
+    /// The declaration of its consignment.
+    pub declaration: String,
     /// Where its consignment is discharged.
     pub port: &'static str,
     /// When it happened, nanoseconds since 1970.
@@ -101,6 +103,7 @@ impl Story {
             bytes: event.encode_to_vec().into(),
             event_id: event.event_id,
             container: scene.container_number(),
+            declaration: scene.declaration().value,
             port: scene.port(),
             event_time_ns: scene.time_ns,
             is_watched: scene.is_watched(),
