@@ -115,6 +115,7 @@ impl Shared<'_> {
             access: self.identity.access().clone(),
             acknowledged: acknowledged.clone(),
             sessions: sessions.clone(),
+            durable: durable.clone(),
             federation: federation.clone(),
             clock: self.clock.clone(),
             node: node.clone(),

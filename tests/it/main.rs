@@ -12,6 +12,7 @@ mod durable;
 mod durable_killed;
 mod durable_silent;
 mod events;
+mod explain;
 mod first_node;
 mod harness;
 mod live;

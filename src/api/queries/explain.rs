@@ -1,12 +1,14 @@
 //! What became of one event: the operator's first question. Also its publisher may ask, and is told of those readers only whom the event
 //! reached or is on its way to.
 
+mod durable;
+
 use super::{
     Queries, QueryError,
     get::{header, identity},
 };
 use crate::{
-    domain::{HeaderRef, filter::MatchContext},
+    domain::{Filter, HeaderRef, SpiffeId, filter::MatchContext},
     federation::{agreement::Withheld, reach::Reach},
     identity::{Action, Caller, Rights, policy::ReadRefusal},
     log::Record,
@@ -44,6 +46,8 @@ impl Queries {
             |reach: &SubscriberReach| operates || matches!(reach.state(), ReachState::Delivered | ReachState::Pending);
         let sessions = self.parts.sessions.list();
         let subscribers = sessions.iter().map(|session| self.reach(&record, &header, session, now_ns)).filter(told);
+        let (subscriptions, subscriptions_omitted) =
+            self.subscription_reach(&record, &header, (!operates).then_some(&caller.id), now_ns);
         let recorded = self.recorded(&record)?;
         let revisions = self.revisions(&publisher, event_id, None).await?;
         Ok(ExplainEventResponse {
@@ -57,6 +61,8 @@ impl Queries {
             subscribers: subscribers.collect(),
             revised_by: revisions.iter().map(ToString::to_string).collect(),
             peers: self.peer_reach(&record, operates).await?,
+            subscriptions,
+            subscriptions_omitted,
         })
     }
 
@@ -111,28 +117,14 @@ impl Queries {
 
     /// What a live reader gets of the event, by the policy in force now.
     fn reach(&self, record: &Record, header: &HeaderRef<'_>, session: &SessionInfo, now_ns: i64) -> SubscriberReach {
-        let rights = self.parts.access.policy().rights(&session.participant);
-        let context = self.context(record, session.participant.as_str());
-        let refusal = rights.read_refusal(header, &context, now_ns);
-        let askable = rights.askable(&*self.parts.associations, now_ns);
-        let asking = MatchContext { bindings: &askable, ..context };
-        let asked = session.filters.is_empty() || session.filters.iter().any(|filter| filter.matches(header, &asking));
-        let (state, reason) = match refusal {
-            _ if record.sequence <= session.began_after => {
-                (ReachState::BeforeStart, format!("the stream began after sequence {}", session.began_after))
+        let (state, reason) = if record.sequence <= session.began_after {
+            (ReachState::BeforeStart, format!("the stream began after sequence {}", session.began_after))
+        } else {
+            match self.judge(record, header, (&session.participant, &session.filters), now_ns) {
+                Err(left_out) => left_out,
+                Ok(admitted) if record.sequence <= session.reached() => (ReachState::Delivered, admitted),
+                Ok(_) => (ReachState::Pending, format!("the reader has come to sequence {}", session.reached())),
             }
-            Some(ReadRefusal::NotGranted) => (ReachState::NotGranted, "no read grant in force matches it".to_owned()),
-            Some(ReadRefusal::BeforeGrantStart) => {
-                (ReachState::NotGranted, "it is older than the grants that match it".to_owned())
-            }
-            Some(ReadRefusal::NotInAudience) => {
-                (ReachState::NotInAudience, "the event's audience leaves the reader out".to_owned())
-            }
-            None if !asked => (ReachState::Filtered, "none of the reader's own filters matches it".to_owned()),
-            None if record.sequence <= session.reached() => {
-                (ReachState::Delivered, admitted_by(&rights, header, &context, now_ns))
-            }
-            None => (ReachState::Pending, format!("the reader has come to sequence {}", session.reached())),
         };
         SubscriberReach {
             participant: session.participant.to_string(),
@@ -140,6 +132,36 @@ impl Queries {
             state: state.into(),
             reason,
         }
+    }
+
+    /// Whether a reader may read the event and has asked for it, by the policy in force now: what admits it, or what leaves it out.
+    fn judge(
+        &self,
+        record: &Record,
+        header: &HeaderRef<'_>,
+        (reader, filters): (&SpiffeId, &[Filter]),
+        now_ns: i64,
+    ) -> Result<String, (ReachState, String)> {
+        let rights = self.parts.access.policy().rights(reader);
+        let context = self.context(record, reader.as_str());
+        let left_out = match rights.read_refusal(header, &context, now_ns) {
+            Some(ReadRefusal::NotGranted) => (ReachState::NotGranted, "no read grant in force matches it"),
+            Some(ReadRefusal::BeforeGrantStart) => {
+                (ReachState::NotGranted, "it is older than the grants that match it")
+            }
+            Some(ReadRefusal::NotInAudience) => {
+                (ReachState::NotInAudience, "the event's audience leaves the reader out")
+            }
+            None => {
+                let askable = rights.askable(&*self.parts.associations, now_ns);
+                let asking = MatchContext { bindings: &askable, ..context };
+                if filters.is_empty() || filters.iter().any(|filter| filter.matches(header, &asking)) {
+                    return Ok(admitted_by(&rights, header, &context, now_ns));
+                }
+                (ReachState::Filtered, "none of the reader's own filters matches it")
+            }
+        };
+        Err((left_out.0, left_out.1.to_owned()))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     federation::Federation,
     identity::{Access, Action, Caller, Rights},
     log::{EventLog, LastAcknowledged, Record, contract::TermIndex},
-    subscribe::Sessions,
+    subscribe::{Sessions, durable::DurableSubscriptions},
     views::{
         Associations, Finder, ViewHandle,
         page_token::{PageTokens, TokenBinding},
@@ -54,6 +54,8 @@ pub struct QueriesParts {
     pub acknowledged: Arc<LastAcknowledged>,
     /// Who follows live, for explaining.
     pub sessions: Arc<Sessions>,
+    /// Durable subscriptions, for explaining.
+    pub durable: Arc<DurableSubscriptions>,
     /// The links to other nodes, for explaining.
     pub federation: Arc<Federation>,
     /// The time.

@@ -3,11 +3,15 @@
 use std::sync::{Arc, OnceLock};
 
 use prost::Message;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     clock::{SystemClock, TestClock},
     domain::EventId,
+    store::MemoryStore,
+    subscribe::durable::{DurableLimits, DurableParts},
+    tasks::Tasks,
     testing::events::{self, BROKER, CARRIER, CUSTOMS, HOUR_NS, TERMINAL, Voyage},
     views::{
         page_token::PageKey,
@@ -45,7 +49,7 @@ pub(super) fn caller(name: &str) -> Caller {
         connection_id: 1,
         remote_address: "127.0.0.1:1".parse().expect("an address"),
         certificate_not_after_ns: i64::MAX,
-        closing: tokio_util::sync::CancellationToken::new(),
+        closing: CancellationToken::new(),
         closing_reason: Arc::new(OnceLock::new()),
     }
 }
@@ -57,15 +61,28 @@ pub(super) fn queries(node: &TestNode) -> Queries {
 
 /// The queries of a node that has links to others.
 pub(super) fn queries_beside(node: &TestNode, federation: Federation, clock: Arc<TestClock>) -> Queries {
+    let access = Arc::new(Access::new(policy(POLICY)));
+    let durable = DurableSubscriptions::open(DurableParts {
+        log: Arc::clone(&node.log) as _,
+        store: Arc::new(MemoryStore::default()),
+        access: Arc::clone(&access),
+        bindings: Arc::clone(&node.associations) as _,
+        clock: Arc::clone(&clock) as _,
+        node: spiffe(NODE),
+        tasks: Tasks::new(),
+        draining: CancellationToken::new(),
+        limits: DurableLimits::default(),
+    });
     Queries::new(QueriesParts {
         log: Arc::clone(&node.log) as _,
         search_index: Arc::clone(&node.index) as _,
         associations: Arc::clone(&node.associations),
         search_view: node.search_view.clone(),
         associations_view: node.associations_view.clone(),
-        access: Arc::new(Access::new(policy(POLICY))),
+        access,
         acknowledged: Arc::default(),
         sessions: Arc::default(),
+        durable: Arc::new(durable.expect("readable")),
         federation: Arc::new(federation),
         clock,
         node: spiffe(NODE),

@@ -157,6 +157,22 @@ pub fn explanation(terminal: &mut Terminal, answer: &ExplainEventResponse) -> io
     if !peers.is_empty() {
         titled(terminal, "Peers", &peers)?;
     }
+    let mut subscriptions = Table::new(&["SUBSCRIPTION", "OWNER", "STATE", "ACKNOWLEDGED UP TO", "WHY"]);
+    for one in &answer.subscriptions {
+        subscriptions.row(vec![
+            name_cell(&one.name),
+            name_cell(short_id(&one.owner)),
+            reach(one.state),
+            (&one.acknowledged_position).into(),
+            (&one.reason).into(),
+        ]);
+    }
+    if !subscriptions.is_empty() {
+        titled(terminal, "Durable subscriptions", &subscriptions)?;
+    }
+    if answer.subscriptions_omitted > 0 {
+        terminal.line(&format!("and {} more", answer.subscriptions_omitted))?;
+    }
     let mut readers = Table::new(&["READER", "CONNECTION>", "STATE", "WHY"]);
     for reader in &answer.subscribers {
         readers.row(vec![
@@ -175,7 +191,9 @@ pub fn explanation(terminal: &mut Terminal, answer: &ExplainEventResponse) -> io
 fn reach(state: i32) -> Cell {
     let style = match ReachState::try_from(state) {
         Ok(ReachState::Delivered) => Style::Good,
-        Ok(ReachState::NotGranted | ReachState::NotInAudience | ReachState::Refused) => Style::Bad,
+        Ok(ReachState::NotGranted | ReachState::NotInAudience | ReachState::Refused | ReachState::DeadLetter) => {
+            Style::Bad
+        }
         _ => Style::Plain,
     };
     Cell::styled(word("ReachState", state).replace('_', " "), style)

@@ -26,6 +26,7 @@ mod pump;
 pub mod registry;
 pub mod settings;
 mod slot;
+mod standings;
 mod steering;
 mod stored;
 mod telling;
@@ -36,10 +37,11 @@ mod writing;
 pub use consumer::{Consumption, Settling};
 pub use cursor::{Cursor, DeadLetter, Tried};
 pub use definition::Definition;
-pub use machine::{ConsumerId, Delivery, Leaving, Machine, Outcome, Verb};
+pub use machine::{ConsumerId, Delivery, Leaving, Machine, Outcome, Standing, Verb};
 pub use parts::{DurableError, DurableLimits, DurableParts, DurableTotals, LetterFacts, State, SubscriptionFacts};
 pub use registry::DurableSubscriptions;
 pub use settings::{DELAY_MAX, LEASE_LIMITS, Mode, OUTSTANDING_LIMITS, OrderingKey, SettingFault, Settings};
+pub use standings::EventStanding;
 
 use crate::{domain::Position, identity::Narrowing, log::Record, wire::violations::Violation};
 

@@ -159,6 +159,14 @@ impl DurableSubscriptions {
         slots.iter().map(|slot| self.facts(slot)).collect()
     }
 
+    /// Those of one participant, or all, that are there, with their names.
+    pub(super) fn slots(&self, owner: Option<&SpiffeId>) -> Vec<(String, Arc<Slot>)> {
+        let names = self.names();
+        let of = names.iter().filter(|(one, _)| owner.is_none_or(|owner| owner == *one));
+        let all = of.flat_map(|(_, names)| names.iter()).filter(|(_, slot)| slot.is_kept());
+        all.map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect()
+    }
+
     /// All of them together.
     #[must_use]
     pub fn totals(&self) -> DurableTotals {

@@ -12,6 +12,7 @@
 mod consumers;
 mod deliver;
 mod line;
+mod place;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::domain::{Epoch, Sequence};
 
 pub use consumers::Leaving;
 pub use deliver::Delivery;
+pub use place::Standing;
 pub use settle::{Outcome, Verb};
 
 /// So many dead letters are opened at once where many are asked for again: they leave room for new events.
