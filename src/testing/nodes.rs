@@ -5,7 +5,9 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::pki::id;
@@ -14,6 +16,9 @@ use crate::{
     domain::{SpiffeId, TrustDomain},
     identity::dev_pki::{CERTIFICATE_LIFE_NS, DevPki, Issued},
 };
+
+/// Where ports for nodes are looked for: below 32,768, where Linux begins with those that it gives out.
+const PORTS: Range<u16> = 12_000..32_000;
 
 /// The files of one node.
 #[derive(Debug, Clone)]
@@ -101,14 +106,22 @@ pub fn create_at(root: &Path, addresses: &BTreeMap<char, SocketAddr>, now_ns: i6
     sites
 }
 
-/// An address that nobody listens at. Another process may take it before it is used; then the test says so.
+/// An address that nobody listens at, and that nobody else is given: its port lies below those that systems give out by themselves, to
+/// connections for instance, so that a node can be stopped and find it free again. Processes begin at different ports.
 ///
 /// # Panics
-/// The system gives no port.
+/// Nothing is free.
 #[must_use]
 pub fn free_address(ip: IpAddr) -> SocketAddr {
-    let listener = TcpListener::bind((ip, 0)).expect("a free port");
-    listener.local_addr().expect("an address")
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    (0..u32::from(PORTS.end - PORTS.start))
+        .map(|_| {
+            let place = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+            SocketAddr::new(ip, PORTS.start + (place % u32::from(PORTS.end - PORTS.start)) as u16)
+        })
+        .find(|address| TcpListener::bind(address).is_ok())
+        .expect("a free port")
 }
 
 impl Site {

@@ -179,7 +179,7 @@ impl NodeService for NodeApi {
         request: Request<proto::PausePeerRequest>,
     ) -> Result<Response<proto::PausePeerResponse>, Status> {
         let caller = caller(&request)?;
-        self.pause(&caller, &request.get_ref().node)?;
+        self.pause(&caller, &request.get_ref().node).await?;
         Ok(Response::new(proto::PausePeerResponse {}))
     }
 
@@ -188,7 +188,7 @@ impl NodeService for NodeApi {
         request: Request<proto::ResumePeerRequest>,
     ) -> Result<Response<proto::ResumePeerResponse>, Status> {
         let caller = caller(&request)?;
-        self.resume(&caller, request.get_ref())?;
+        self.resume(&caller, request.get_ref()).await?;
         Ok(Response::new(proto::ResumePeerResponse {}))
     }
 

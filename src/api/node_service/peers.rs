@@ -1,7 +1,10 @@
 //! The links to other nodes as operators see and steer them: `ListPeers`, `PausePeer`, `ResumePeer`, `ListQuarantine`. It never shows what an
 //! event says.
 
+use std::time::Duration as StdDuration;
+
 use prost_types::Duration;
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::{NodeApi, page::invalid, timestamp};
@@ -17,20 +20,31 @@ use crate::{
     wire::proto::{self, PeerLinkState, ResumePeerFrom},
 };
 
+/// How long an operator's word may take to become durable: writing a small file takes milliseconds, and she waits at a terminal.
+const KEPT_WITHIN: StdDuration = StdDuration::from_secs(10);
+
 impl NodeApi {
     pub(super) fn peers(&self) -> proto::ListPeersResponse {
         let all = self.0.federation.list();
         proto::ListPeersResponse { peers: all.iter().map(|(peer, status)| self.peer(peer, status)).collect() }
     }
 
-    pub(super) fn pause(&self, caller: &Caller, node: &str) -> Result<(), Refused> {
+    pub(super) async fn pause(&self, caller: &Caller, node: &str) -> Result<(), Refused> {
         let node = self.known(node)?;
         self.0.federation.pause(&node);
         self.note_change(caller, "PausePeer", node.as_str());
-        Ok(())
+        self.kept().await
     }
 
-    pub(super) fn resume(&self, caller: &Caller, request: &proto::ResumePeerRequest) -> Result<(), Refused> {
+    /// An operator's word is answered once it is durable: a node that is killed a moment later must not forget it.
+    async fn kept(&self) -> Result<(), Refused> {
+        timeout(KEPT_WITHIN, self.0.federation.table().kept()).await.map_err(|_| {
+            let message = "it holds now, and is not yet written: after a restart it may be forgotten; ask again";
+            Refused::new(Code::Unavailable, "NOT_YET_DURABLE", message)
+        })
+    }
+
+    pub(super) async fn resume(&self, caller: &Caller, request: &proto::ResumePeerRequest) -> Result<(), Refused> {
         let node = self.known(&request.node)?;
         let from = match ResumePeerFrom::try_from(request.from) {
             Ok(ResumePeerFrom::Unspecified | ResumePeerFrom::Position) => ResumeFrom::Position,
@@ -49,7 +63,7 @@ impl NodeApi {
             Refused::new(Code::FailedPrecondition, reason, refused.to_string())
         })?;
         self.note_change(caller, "ResumePeer", &format!("{node} from {from:?}"));
-        Ok(())
+        self.kept().await
     }
 
     pub(super) fn quarantine(&self, node: &str) -> Result<proto::ListQuarantineResponse, Refused> {
