@@ -90,19 +90,19 @@ impl Machine {
         if last_out.is_some_and(|last| self.known(last).is_some_and(|open| open.tried.attempts > 0)) {
             return None;
         }
+        // What went back from the consumer, or what it had when the filter was replaced, it may still acknowledge, and with it what it
+        // failed in or never had: so that each of them stands for itself alone, they go out one by one, and again as dead letters too.
+        let goes_alone = |next: &Sequence| *next <= active.one_by_one_through && last_out.is_some();
         let replay_is_out = last_out.is_some_and(|last| self.replays.contains_key(&last));
         if replay_is_out || last_out.is_none() {
             let replay = self.replays.range(after..).next().map(|(sequence, _)| *sequence).filter(is_due);
             if replay_is_out || replay.is_some() {
-                return replay;
+                return replay.filter(|next| !goes_alone(next));
             }
         }
         // All that is open was looked at, since a replaced filter puts the whole line back.
         let next = self.open.range(after.max(self.low_water.next())..).next().map(|(sequence, _)| *sequence)?;
-        // What went back from the consumer, or what it had when the filter was replaced, it may still acknowledge, and with it what it
-        // failed in or never had: so that each of them stands for itself alone, they go out one by one.
-        let goes_alone = next <= active.one_by_one_through && last_out.is_some();
-        Some(next).filter(|next| !goes_alone && is_due(next))
+        Some(next).filter(|next| !goes_alone(next) && is_due(next))
     }
 
     fn known(&self, sequence: Sequence) -> Option<&Open> {

@@ -206,3 +206,25 @@ fn a_dead_letter_that_is_asked_for_while_a_later_one_is_on_its_way_waits_for_it(
     assert_eq!(run.machine.settle(ConsumerId(1), Sequence(2), 1, &Verb::Acknowledge, SECOND), Outcome::Done);
     assert_eq!(run.machine.letters().keys().copied().collect::<Vec<_>>(), [Sequence(1)]);
 }
+
+/// What was delivered twice and is a dead letter now may be acknowledged by its older delivery, which stands for it alone.
+#[test]
+fn dead_letters_that_went_back_before_go_out_one_by_one() {
+    let mut run = Naive::new(0);
+    run.join();
+    run.machine.set_credit(ConsumerId(1), 10);
+    run.log.extend([[true; 2]; 2]);
+    run.feed();
+    let next = |machine: &mut Machine| machine.deliver(SECOND, |_| true).map(|one| one.sequence.get());
+    assert_eq!([next(&mut run.machine), next(&mut run.machine)], [Some(1), Some(2)]);
+    let park = Verb::Park { reason: "unreadable".to_owned() };
+    assert_eq!(run.machine.settle(ConsumerId(1), Sequence(1), 1, &park, SECOND), Outcome::Done);
+    run.machine.update(run.settings.clone(), true);
+    run.feed();
+    assert_eq!(next(&mut run.machine), Some(2));
+    assert_eq!(run.machine.settle(ConsumerId(1), Sequence(2), 1, &park, SECOND), Outcome::Done);
+    assert_eq!(run.machine.replay(None, SECOND), 2);
+    assert_eq!([next(&mut run.machine), next(&mut run.machine)], [Some(1), None]);
+    let late = run.machine.settle(ConsumerId(1), Sequence(2), 0, &Verb::Acknowledge, SECOND);
+    assert_eq!((late, run.machine.letters().len()), (Outcome::LeaseEnded, 2));
+}
