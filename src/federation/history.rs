@@ -85,7 +85,8 @@ impl History {
         Self(versions.iter().map(|version| (version.clone(), rights(version, peer))).collect())
     }
 
-    /// Whether a revision has an original that went to the peer, that may have gone without the peer ever saying so, or that would go by the agreement at its place.
+    /// Whether a revision has an original that went to the peer, that may have gone without the peer ever saying so, or that would go by the
+    /// agreement at its place.
     ///
     /// # Errors
     /// The log cannot be read.

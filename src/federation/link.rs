@@ -78,10 +78,10 @@ impl Link {
             if matches!(&ended, Ended::Here(ReplicationEndReason::Stopping, _)) {
                 continue;
             }
-            table.set_state(&node, Direction::Inbound, ended.state(), &ended.in_words());
             if ended.state() != LinkState::Paused {
-                table.change(&node, Direction::Inbound, |link| link.last_error_class = ended.class());
+                table.failed(&node, Direction::Inbound, &ended);
             }
+            table.set_state(&node, Direction::Inbound, ended.state(), &ended.in_words());
             if ended.state().is_stopped() {
                 continue;
             }

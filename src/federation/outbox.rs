@@ -84,13 +84,10 @@ impl Outbox {
         if matches!(ended, Ended::Here(ReplicationEndReason::Superseded, _)) {
             return;
         }
-        let (state, words) = (ended.state(), ended.in_words());
         // The receiver dials again: here is nothing to do but to wait for it.
-        let state = if state == LinkState::Backoff { LinkState::Idle } else { state };
-        table.set_state(&peer, Direction::Outbound, state, &format!("not connected: {words}"));
-        table.change(&peer, Direction::Outbound, |link| {
-            (link.last_error, link.last_error_class) = (words, ended.class());
-        });
+        let state = if ended.state() == LinkState::Backoff { LinkState::Idle } else { ended.state() };
+        table.failed(&peer, Direction::Outbound, &ended);
+        table.set_state(&peer, Direction::Outbound, state, &format!("not connected: {}", ended.in_words()));
     }
 
     async fn begin(self, requests: &mut Requests, reservation: Reservation) -> Result<Sending, Ended> {

@@ -16,6 +16,7 @@ use self::sent::Sent;
 pub(super) use self::sent::{Reservation, TakenOver};
 pub use self::status::{Direction, LinkState, LinkStatus, PeerStatus};
 use super::{
+    ended::Ended,
     position::LinkPosition,
     progress::{PeerProgress, QUARANTINE_MAX, Quarantined},
     runs::{LiveTwice, Runs},
@@ -176,7 +177,6 @@ impl PeerTable {
             }
             // In one step with her word, so that a link which stands still finds it lifted when it is woken.
             let inbound = &mut entry.links[Direction::Inbound as usize];
-            inbound.notice.clear();
             entry.progress.notices[Direction::Inbound as usize].clear();
             if inbound.state.is_stopped() {
                 inbound.state = LinkState::Idle;
@@ -229,9 +229,6 @@ impl PeerTable {
                 link.since_ns = now_ns;
                 detail.clone_into(&mut link.detail);
             }
-            if state == LinkState::Backoff || state.is_stopped() {
-                detail.clone_into(&mut link.last_error);
-            }
             if state == LinkState::CaughtUp {
                 link.behind_since_ns = 0;
             } else if link.behind_since_ns == 0 {
@@ -257,6 +254,13 @@ impl PeerTable {
         }
     }
 
+    /// Notes with what failure a stream ended.
+    pub fn failed(&self, node: &SpiffeId, direction: Direction, ended: &Ended) {
+        self.change(node, direction, |link| {
+            (link.last_error, link.last_error_class) = (ended.in_words(), ended.class());
+        });
+    }
+
     /// Changes what operators see of a link.
     pub fn change<T>(&self, node: &SpiffeId, direction: Direction, change: impl FnOnce(&mut LinkStatus) -> T) -> T {
         let mut entries = self.entries();
@@ -265,7 +269,6 @@ impl PeerTable {
 
     /// Notes what an operator should know of a link beside its state, over restarts too.
     pub fn notice(&self, node: &SpiffeId, direction: Direction, notice: &str) {
-        self.change(node, direction, |link| notice.clone_into(&mut link.notice));
         self.remember(node, |progress| notice.clone_into(&mut progress.notices[direction as usize]));
     }
 
@@ -315,7 +318,7 @@ impl PeerTable {
 
 impl Entry {
     fn new(progress: PeerProgress, now_ns: i64) -> Self {
-        let mut links = progress.notices.clone().map(|notice| LinkStatus { notice, ..LinkStatus::new(now_ns) });
+        let mut links = [LinkStatus::new(now_ns), LinkStatus::new(now_ns)];
         if let Some(told) = progress.told {
             let inbound = &mut links[Direction::Inbound as usize];
             (inbound.head_sequence, inbound.last_contact_ns) = (told.head_sequence, told.time_ns);

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 use tradelane::{
     domain::{Epoch, Sequence},
-    federation::{LinkState, operate::ResumeFrom},
+    federation::{Direction, LinkState, operate::ResumeFrom},
     log::{AppendError, EventLog, MemoryLog, contract::EpochFacts},
 };
 use uuid::Uuid;
@@ -323,7 +323,7 @@ impl World {
             if observed.states.entry((receiver, source)).or_default().insert(word) {
                 self.room.trace.say(format_args!("{receiver} from {source}: {word} {}", status.inbound.detail));
             }
-            if status.inbound.notice.contains("was restored from a backup") {
+            if status.notice(Direction::Inbound).contains("was restored from a backup") {
                 observed.noticed.insert((receiver, source));
             }
             for event in &status.progress.quarantine {

@@ -116,7 +116,7 @@ impl NodeApi {
             state: state(link.state).into(),
             since_time: Some(timestamp(link.since_ns)),
             detail: link.detail.clone(),
-            notice: link.notice.clone(),
+            notice: status.notice(direction).to_owned(),
             last_contact_time: (link.last_contact_ns != 0).then(|| timestamp(link.last_contact_ns)),
             last_error: link.last_error.clone(),
             position: position.map(|position| position.to_string()).unwrap_or_default(),

@@ -87,8 +87,6 @@ pub struct LinkStatus {
     pub since_ns: i64,
     /// Why, in words; empty where the state says it all.
     pub detail: String,
-    /// What an operator should know beside the state, such as that the source was restored from a backup.
-    pub notice: String,
     /// When the other side last said something; of what it sends us also before the process started.
     pub last_contact_ns: i64,
     /// The last failure in words; kept when the link recovers.
@@ -124,6 +122,14 @@ pub struct PeerStatus {
     pub refused_there: Vec<Quarantined>,
 }
 
+impl PeerStatus {
+    /// What an operator should know of a direction beside its state, such as that the source was restored from a backup.
+    #[must_use]
+    pub fn notice(&self, direction: Direction) -> &str {
+        &self.progress.notices[direction as usize]
+    }
+}
+
 impl Direction {
     /// The direction's word in metrics and logs.
     #[must_use]
@@ -142,7 +148,6 @@ impl LinkStatus {
             state: LinkState::Idle,
             since_ns: now_ns,
             detail: String::new(),
-            notice: String::new(),
             last_contact_ns: 0,
             last_error: String::new(),
             last_error_class: "",

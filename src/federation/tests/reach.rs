@@ -3,11 +3,6 @@
 use super::*;
 use crate::federation::{agreement::Withheld, reach::Reach};
 
-/// Whether an event has reached the only peer.
-async fn reach(side: &Side, event: &Event) -> Reach {
-    side.reach_of_only_peer(event).await
-}
-
 fn set_policy(side: &Side, text: &str) {
     side.access.replace(file::parse(text, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
 }
@@ -19,10 +14,10 @@ async fn what_an_earlier_agreement_decided_is_told_as_it_was() {
     let went = discharged('a', 1);
     assert_eq!(a.log.tail().borrow().get(), 0);
     a.publish(std::slice::from_ref(&went)).await;
-    assert_eq!(reach(&a, &went).await, Reach::Pending);
+    assert_eq!(a.reach_of_only_peer(&went).await, Reach::Pending);
     let stream = b.take_from(&a);
     a.acknowledged_by(&b.node, 1).await;
-    assert_eq!(reach(&a, &went).await, Reach::Acknowledged);
+    assert_eq!(a.reach_of_only_peer(&went).await, Reach::Acknowledged);
 
     // The agreement ends: what went has gone, and its revision follows it; what is new stays.
     set_policy(&a, "");
@@ -31,25 +26,25 @@ async fn what_an_earlier_agreement_decided_is_told_as_it_was() {
     a.publish(&[stays.clone(), revision.clone(), revision_of_what_stays.clone()]).await;
     a.acknowledged_by(&b.node, 4).await;
     assert_eq!(said(&b.records().await), sent(&[went.clone(), revision.clone()]));
-    assert_eq!(reach(&a, &went).await, Reach::Acknowledged);
-    assert_eq!(reach(&a, &revision).await, Reach::Acknowledged);
-    assert_eq!(reach(&a, &stays).await, Reach::Withheld(Withheld::NotGranted));
-    assert_eq!(reach(&a, &revision_of_what_stays).await, Reach::Withheld(Withheld::NotGranted));
+    assert_eq!(a.reach_of_only_peer(&went).await, Reach::Acknowledged);
+    assert_eq!(a.reach_of_only_peer(&revision).await, Reach::Acknowledged);
+    assert_eq!(a.reach_of_only_peer(&stays).await, Reach::Withheld(Withheld::NotGranted));
+    assert_eq!(a.reach_of_only_peer(&revision_of_what_stays).await, Reach::Withheld(Withheld::NotGranted));
 
     // It is made anew: what was passed meanwhile is not said to have gone, until the link has taken it from the beginning.
     set_policy(&a, ALL);
     let later = discharged('a', 3);
     a.publish(std::slice::from_ref(&later)).await;
     a.acknowledged_by(&b.node, 5).await;
-    assert_eq!(reach(&a, &later).await, Reach::Acknowledged);
-    assert_eq!(reach(&a, &stays).await, Reach::PassedBefore);
+    assert_eq!(a.reach_of_only_peer(&later).await, Reach::Acknowledged);
+    assert_eq!(a.reach_of_only_peer(&stays).await, Reach::PassedBefore);
     assert_eq!(said(&b.records().await), sent(&[went, revision, later]));
     b.federation.resume(&a.node, operate::ResumeFrom::Beginning).expect("resumed");
     stream.end().await;
     let _stream = b.take_from(&a);
     b.holds(5).await;
     a.acknowledged_by(&b.node, 5).await;
-    assert_eq!(reach(&a, &stays).await, Reach::Acknowledged);
+    assert_eq!(a.reach_of_only_peer(&stays).await, Reach::Acknowledged);
 }
 
 #[tokio::test]
@@ -67,14 +62,14 @@ async fn what_an_association_binds_only_later_stays_until_the_link_begins_anew()
     a.publish(std::slice::from_ref(&before)).await;
     let stream = b.take_from(&a);
     a.acknowledged_by(&b.node, 1).await;
-    assert_eq!(reach(&a, &before).await, Reach::Withheld(Withheld::NotGranted));
+    assert_eq!(a.reach_of_only_peer(&before).await, Reach::Withheld(Withheld::NotGranted));
     a.bindings.bind(broker, &crate::testing::events::container_number(7), 2);
     a.publish(&[discharged('a', 8), after.clone()]).await;
     b.holds(1).await;
     a.acknowledged_by(&b.node, 3).await;
     assert_eq!(said(&b.records().await), sent(std::slice::from_ref(&after)), "from where the link stands");
-    assert_eq!(reach(&a, &after).await, Reach::Acknowledged);
-    assert_eq!(reach(&a, &before).await, Reach::PassedBefore);
+    assert_eq!(a.reach_of_only_peer(&after).await, Reach::Acknowledged);
+    assert_eq!(a.reach_of_only_peer(&before).await, Reach::PassedBefore);
     b.federation.resume(&a.node, operate::ResumeFrom::Beginning).expect("resumed");
     stream.end().await;
     let _stream = b.take_from(&a);

@@ -59,9 +59,9 @@ async fn a_restored_origin_goes_on_from_the_fork_and_takes_back_what_it_lost() {
     b.holds(35).await;
     a.acknowledged_by(&b.node, 25).await;
     assert!(stream.is_up(), "the link goes on");
-    let notice = b.federation.table().status(&a.node).inbound.notice;
+    let notice = b.federation.table().status(&a.node).notice(Direction::Inbound).to_owned();
     assert!(notice.contains("was restored from a backup"), "{notice}");
-    assert!(a.federation.table().status(&b.node).outbound.notice.contains("restored from a backup"));
+    assert!(a.federation.table().status(&b.node).notice(Direction::Outbound).contains("restored from a backup"));
 
     // Over its own link the origin gets back the ten that it lost, as replicated events of its earlier life, and nothing else.
     let _back = a.take_from(&b);
@@ -82,7 +82,7 @@ async fn a_restored_origin_that_kept_everything_goes_on_under_its_new_life() {
     let a = a_with(vec![life(2, Some(1), 30), life(1, None, 0)], 0..31).await;
     let stream = b.take_from(&a);
     b.holds(31).await;
-    assert!(stream.is_up() && b.federation.table().status(&a.node).inbound.notice.is_empty());
+    assert!(stream.is_up() && b.federation.table().status(&a.node).notice(Direction::Inbound).is_empty());
     let position = b.federation.table().progress(&a.node).received.expect("a position");
     assert_eq!(position.epoch, life(2, Some(1), 30).epoch);
 }
