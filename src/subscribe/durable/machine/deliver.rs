@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ConsumerId, Lease, Machine, Open};
+use super::{ConsumerId, Lease, Machine};
 use crate::domain::Sequence;
 
 /// An event on its way to a consumer.
@@ -103,10 +103,6 @@ impl Machine {
         // All that is open was looked at, since a replaced filter puts the whole line back.
         let next = self.open.range(after.max(self.low_water.next())..).next().map(|(sequence, _)| *sequence)?;
         Some(next).filter(|next| !goes_alone(next) && is_due(next))
-    }
-
-    fn known(&self, sequence: Sequence) -> Option<&Open> {
-        self.open.get(&sequence).or_else(|| self.replays.get(&sequence))
     }
 }
 

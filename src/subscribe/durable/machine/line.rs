@@ -5,6 +5,16 @@ use super::{Lease, Machine, Open, REPLAYS_MAX};
 use crate::{domain::Sequence, subscribe::durable::cursor::Tried};
 
 impl Machine {
+    /// An open event, of the line or beside it.
+    pub(super) fn known(&self, sequence: Sequence) -> Option<&Open> {
+        self.open.get(&sequence).or_else(|| self.replays.get(&sequence))
+    }
+
+    /// As [`Self::known`], to be changed.
+    pub(super) fn known_mut(&mut self, sequence: Sequence) -> Option<&mut Open> {
+        self.open.get_mut(&sequence).or_else(|| self.replays.get_mut(&sequence))
+    }
+
     pub(super) fn close_replay(&mut self, sequence: Sequence) {
         // After a seek a dead letter may stand in the line as well: that one stays.
         if self.replays.contains_key(&sequence) {
@@ -46,7 +56,7 @@ impl Machine {
 
     /// Puts a waiting event where it belongs: among those ready, those for later, or (behind another of its keys) nowhere.
     pub(super) fn consider(&mut self, sequence: Sequence, now_ns: i64) {
-        let Some(open) = self.open.get(&sequence).or_else(|| self.replays.get(&sequence)) else { return };
+        let Some(open) = self.known(sequence) else { return };
         if open.lease.is_some() {
             return;
         }

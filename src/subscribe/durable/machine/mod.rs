@@ -12,8 +12,8 @@
 mod consumers;
 mod deliver;
 mod line;
-mod place;
 mod settle;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -27,8 +27,8 @@ use crate::domain::{Epoch, Sequence};
 
 pub use consumers::Leaving;
 pub use deliver::Delivery;
-pub use place::Standing;
 pub use settle::{Outcome, Verb};
+pub use standing::Standing;
 
 /// So many dead letters are opened at once where many are asked for again: they leave room for new events.
 const REPLAYS_MAX: usize = 100;
@@ -320,8 +320,7 @@ impl Machine {
     /// Whether a delivery is still on its way as it was given out.
     #[must_use]
     pub fn is_on_its_way(&self, delivery: &Delivery) -> bool {
-        let open = self.open.get(&delivery.sequence).or_else(|| self.replays.get(&delivery.sequence));
-        let lease = open.and_then(|open| open.lease);
+        let lease = self.known(delivery.sequence).and_then(|open| open.lease);
         lease.is_some_and(|lease| lease.consumer == delivery.consumer && lease.until_ns == delivery.lease_until_ns)
     }
 

@@ -94,8 +94,7 @@ impl Machine {
         if self.is_ordered() && self.active != Some(consumer) {
             return Outcome::TakenOver;
         }
-        let open = self.open.get(&sequence).or_else(|| self.replays.get(&sequence));
-        match open {
+        match self.known(sequence) {
             None => return self.outcome_of_closed(sequence),
             Some(open) => {
                 let is_its = open.lease.is_some_and(|lease| lease.consumer == consumer);
@@ -194,10 +193,9 @@ impl Machine {
         let extended: Vec<Sequence> =
             if self.is_ordered() { known.outstanding.iter().copied().collect() } else { vec![sequence] };
         for sequence in extended {
-            let open = self.open.get_mut(&sequence).or_else(|| self.replays.get_mut(&sequence));
-            if let Some(lease) = open.and_then(|open| open.lease.as_mut()) {
-                self.leases.remove(&(lease.until_ns, sequence));
-                lease.until_ns = until_ns;
+            if let Some(lease) = self.known_mut(sequence).and_then(|open| open.lease.as_mut()) {
+                let before_ns = std::mem::replace(&mut lease.until_ns, until_ns);
+                self.leases.remove(&(before_ns, sequence));
                 self.leases.insert((until_ns, sequence));
             }
         }
@@ -205,7 +203,7 @@ impl Machine {
 
     /// Gives an event back without counting an attempt.
     pub(super) fn release(&mut self, sequence: Sequence, now_ns: i64) {
-        let Some(open) = self.open.get_mut(&sequence).or_else(|| self.replays.get_mut(&sequence)) else { return };
+        let Some(open) = self.known_mut(sequence) else { return };
         let (lease, stale, keys) = (open.lease.take(), open.stale, open.keys.clone());
         self.end_lease(sequence, lease);
         // Whoever had it may still say something of it, and of what she had behind it: see where the next in order is chosen.
@@ -234,7 +232,7 @@ impl Machine {
     /// one it goes on waiting, as long as a wait may be.
     pub(super) fn count_attempt(&mut self, sequence: Sequence, reason: &str, delay_ns: i64, now_ns: i64) {
         let settings = self.settings.clone();
-        let Some(open) = self.open.get_mut(&sequence).or_else(|| self.replays.get_mut(&sequence)) else { return };
+        let Some(open) = self.known_mut(sequence) else { return };
         open.tried.attempts = open.tried.attempts.saturating_add(1);
         open.tried.reason = cut(reason);
         let backoff_ns = nanoseconds(settings.backoff(open.tried.attempts));

@@ -56,6 +56,16 @@ impl Naive {
         }
     }
 
+    /// One consumer with room, and so many events that always match.
+    fn at_work(events: usize) -> Self {
+        let mut run = Self::new(0);
+        run.join();
+        run.machine.set_credit(ConsumerId(1), 10);
+        run.log.extend(vec![[true; 2]; events]);
+        run.feed();
+        run
+    }
+
     fn step(&mut self) {
         match self.random.u32(0..100) {
             0..15 => self.publish(),
@@ -168,11 +178,7 @@ fn a_naive_consumer_settles_nothing_that_nobody_has_done() {
 /// The shortest way there: what was handled behind a rejected event is acknowledged when both have come again.
 #[test]
 fn what_stood_behind_a_rejected_event_does_not_settle_it() {
-    let mut run = Naive::new(0);
-    run.join();
-    run.machine.set_credit(ConsumerId(1), 10);
-    run.log.extend([[true; 2]; 3]);
-    run.feed();
+    let mut run = Naive::at_work(3);
     let next = |machine: &mut Machine| machine.deliver(SECOND, |_| true).map(|one| (one.sequence.get(), one.attempt));
     assert_eq!([next(&mut run.machine), next(&mut run.machine)], [Some((1, 1)), Some((2, 1))]);
     let consumer = ConsumerId(1);
@@ -188,11 +194,7 @@ fn what_stood_behind_a_rejected_event_does_not_settle_it() {
 
 #[test]
 fn a_dead_letter_that_is_asked_for_while_a_later_one_is_on_its_way_waits_for_it() {
-    let mut run = Naive::new(0);
-    run.join();
-    run.machine.set_credit(ConsumerId(1), 10);
-    run.log.extend([[true; 2]; 2]);
-    run.feed();
+    let mut run = Naive::at_work(2);
     let park = Verb::Park { reason: "unreadable".to_owned() };
     for place in [1, 2] {
         assert!(run.machine.deliver(SECOND, |_| true).is_some());
@@ -210,11 +212,7 @@ fn a_dead_letter_that_is_asked_for_while_a_later_one_is_on_its_way_waits_for_it(
 /// What was delivered twice and is a dead letter now may be acknowledged by its older delivery, which stands for it alone.
 #[test]
 fn dead_letters_that_went_back_before_go_out_one_by_one() {
-    let mut run = Naive::new(0);
-    run.join();
-    run.machine.set_credit(ConsumerId(1), 10);
-    run.log.extend([[true; 2]; 2]);
-    run.feed();
+    let mut run = Naive::at_work(2);
     let next = |machine: &mut Machine| machine.deliver(SECOND, |_| true).map(|one| one.sequence.get());
     assert_eq!([next(&mut run.machine), next(&mut run.machine)], [Some(1), Some(2)]);
     let park = Verb::Park { reason: "unreadable".to_owned() };

@@ -30,7 +30,7 @@ impl Machine {
     /// Where the event at a place stands.
     #[must_use]
     pub fn standing(&self, sequence: Sequence) -> Standing {
-        let open = self.open.get(&sequence).or_else(|| self.replays.get(&sequence));
+        let open = self.known(sequence);
         if let Some(open) = open
             && open.lease.is_some()
         {
