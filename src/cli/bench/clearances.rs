@@ -89,11 +89,7 @@ async fn measure(
     let before = (filled.node.server.usage(), own_usage());
     let driven = ask(bench).await?;
     let after = (filled.node.server.usage(), own_usage());
-    let mut measured = Measurement::driven("clearance", case, System::Tradelane, round, driven);
-    measured.server_cpu_seconds_per_million = Some(after.0.cpu_seconds_per_million_since(before.0, measured.count));
-    measured.client_cpu_seconds_per_million = Some(after.1.cpu_seconds_per_million_since(before.1, measured.count));
-    measured.rss_bytes = Some(after.0.rss_bytes);
-    bench.report.add(measured);
+    bench.report.add(Measurement::driven("clearance", case, System::Tradelane, round, driven).used(before, after));
     Ok(())
 }
 

@@ -107,12 +107,7 @@ async fn publish(bench: &mut Bench, node: &BenchNode, case: &str, round: u32) ->
         drive::unary(&clients, PUBLISH, &requests, IN_FLIGHT, bench.limit, |_, answer| stored_in_response(answer));
     let driven = driven.await?;
     let after = (node.server.usage(), own_usage());
-    bench.report.add(Measurement {
-        server_cpu_seconds_per_million: Some(after.0.cpu_seconds_per_million_since(before.0, driven.events)),
-        client_cpu_seconds_per_million: Some(after.1.cpu_seconds_per_million_since(before.1, driven.events)),
-        rss_bytes: Some(after.0.rss_bytes),
-        ..Measurement::driven("durable", case, System::Tradelane, round, driven)
-    });
+    bench.report.add(Measurement::driven("durable", case, System::Tradelane, round, driven).used(before, after));
     Ok(())
 }
 
@@ -178,12 +173,8 @@ async fn consuming(bench: &mut Bench) -> Result<(), Failure> {
             let taken = take(connected, mode, stored).await?;
             let elapsed = started.elapsed();
             let after = (node.server.usage(), own_usage());
-            bench.report.add(Measurement {
-                server_cpu_seconds_per_million: Some(after.0.cpu_seconds_per_million_since(before.0, taken)),
-                client_cpu_seconds_per_million: Some(after.1.cpu_seconds_per_million_since(before.1, taken)),
-                rss_bytes: Some(after.0.rss_bytes),
-                ..Measurement::new("durable", case, System::Tradelane, round, taken, elapsed)
-            });
+            let measured = Measurement::new("durable", case, System::Tradelane, round, taken, elapsed);
+            bench.report.add(measured.used(before, after));
         }
     }
     node.discard().await

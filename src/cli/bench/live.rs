@@ -67,16 +67,8 @@ pub async fn latency(bench: &mut Bench) -> Result<(), Failure> {
                 tokio::join!(paced(&mut publisher, requests, rate, started), arrivals(stream, &ids, rate, started));
             let after = (node.server.usage(), own_usage());
             for (case, driven) in [(&end_to_end, arrivals?), (&acknowledged, acks?)] {
-                bench.report.add(Measurement {
-                    server_cpu_seconds_per_million: Some(
-                        after.0.cpu_seconds_per_million_since(before.0, driven.events),
-                    ),
-                    client_cpu_seconds_per_million: Some(
-                        after.1.cpu_seconds_per_million_since(before.1, driven.events),
-                    ),
-                    rss_bytes: Some(after.0.rss_bytes),
-                    ..Measurement::driven("latency", case, System::Tradelane, round, driven)
-                });
+                let measured = Measurement::driven("latency", case, System::Tradelane, round, driven);
+                bench.report.add(measured.used(before, after));
             }
         }
     }
@@ -183,12 +175,8 @@ pub async fn fan_out(bench: &mut Bench) -> Result<(), Failure> {
             let (_, elapsed) = (published?, elapsed?);
             let after = (node.server.usage(), own_usage());
             let count = (subscribers * event_count) as u64;
-            bench.report.add(Measurement {
-                server_cpu_seconds_per_million: Some(after.0.cpu_seconds_per_million_since(before.0, count)),
-                client_cpu_seconds_per_million: Some(after.1.cpu_seconds_per_million_since(before.1, count)),
-                rss_bytes: Some(after.0.rss_bytes),
-                ..Measurement::new("fan_out", &case, System::Tradelane, round, count, elapsed)
-            });
+            let measured = Measurement::new("fan_out", &case, System::Tradelane, round, count, elapsed);
+            bench.report.add(measured.used(before, after));
         }
     }
     let deliveries = |subscribers| bench.report.rates(&fan_out_case(subscribers), System::Tradelane);

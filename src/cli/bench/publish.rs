@@ -136,13 +136,7 @@ async fn measured(
     let before = (server.usage(), own_usage());
     let driven = driving.await?;
     let after = (server.usage(), own_usage());
-    let count = driven.events;
-    Ok(Measurement {
-        server_cpu_seconds_per_million: Some(after.0.cpu_seconds_per_million_since(before.0, count)),
-        client_cpu_seconds_per_million: Some(after.1.cpu_seconds_per_million_since(before.1, count)),
-        rss_bytes: Some(after.0.rss_bytes),
-        ..Measurement::driven("publish", case, system, round, driven)
-    })
+    Ok(Measurement::driven("publish", case, system, round, driven).used(before, after))
 }
 
 fn plain_file(bench: &mut Bench, case: &str, round: u32, requests: &[Encoded]) -> Result<(), Failure> {

@@ -77,14 +77,12 @@ async fn queries_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
             let (published, driven) = tokio::join!(publishing, asking);
             let (_, driven) = (published?, driven?);
             let after = (filled.node.server.usage(), own_usage());
-            let mut measured = Measurement::driven("query", &case, System::Tradelane, round, driven);
-            if !is_publishing {
-                measured.server_cpu_seconds_per_million =
-                    Some(after.0.cpu_seconds_per_million_since(before.0, measured.count));
-                measured.client_cpu_seconds_per_million =
-                    Some(after.1.cpu_seconds_per_million_since(before.1, measured.count));
+            let mut measured =
+                Measurement::driven("query", &case, System::Tradelane, round, driven).used(before, after);
+            if is_publishing {
+                // It is what the publishing took, too.
+                (measured.server_cpu_seconds_per_million, measured.client_cpu_seconds_per_million) = (None, None);
             }
-            measured.rss_bytes = Some(after.0.rss_bytes);
             bench.report.add(measured);
             if let (Some(goal), true) = (kind.goal_p99_us, round == bench.rounds) {
                 let p99 = bench.report.p99_us(&case);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::drive::Driven;
+use super::{child::Usage, drive::Driven};
 use crate::cli::{
     Failure,
     table::{Cell, Table},
@@ -142,6 +142,18 @@ impl Measurement {
     pub fn driven(workload: &'static str, case: &str, system: System, round: u32, driven: Driven) -> Self {
         let measured = Self::new(workload, case, system, round, driven.events, driven.elapsed);
         Self { latency_us: Some(LatencyUs::of(driven.latencies_ns)), ..measured }
+    }
+
+    /// With what server and client used for it, between two looks at both.
+    #[must_use]
+    pub fn used(self, before: (Usage, Usage), after: (Usage, Usage)) -> Self {
+        let cpu = |before, after: Usage| Some(after.cpu_seconds_per_million_since(before, self.count));
+        Self {
+            server_cpu_seconds_per_million: cpu(before.0, after.0),
+            client_cpu_seconds_per_million: cpu(before.1, after.1),
+            rss_bytes: Some(after.0.rss_bytes),
+            ..self
+        }
     }
 }
 

@@ -90,11 +90,8 @@ pub async fn fill(bench: &mut Bench, count: usize) -> Result<Filled, Failure> {
     let disk_bytes_per_event = taken as f64 / events.max(1) as f64;
     let case = format!("storing {events} events, {FILL_EVENTS_PER_REQUEST} a call");
     let filling = Measurement {
-        server_cpu_seconds_per_million: Some(after.0.cpu_seconds_per_million_since(before.0, events)),
-        client_cpu_seconds_per_million: Some(after.1.cpu_seconds_per_million_since(before.1, events)),
-        rss_bytes: Some(after.0.rss_bytes),
         disk_bytes_per_event: Some(disk_bytes_per_event),
-        ..Measurement::driven("storing", &case, System::Tradelane, 1, filling)
+        ..Measurement::driven("storing", &case, System::Tradelane, 1, filling).used(before, after)
     };
     Ok(Filled { node, events, watched, remembered, disk_bytes_per_event, filling })
 }
@@ -147,11 +144,8 @@ async fn replay_of(bench: &mut Bench, count: usize) -> Result<(), Failure> {
             let elapsed = started.elapsed();
             let after = (filled.node.server.usage(), own_usage());
             bench.report.add(Measurement {
-                server_cpu_seconds_per_million: Some(after.0.cpu_seconds_per_million_since(before.0, examined)),
-                client_cpu_seconds_per_million: Some(after.1.cpu_seconds_per_million_since(before.1, examined)),
-                rss_bytes: Some(after.0.rss_bytes),
                 disk_bytes_per_event: Some(filled.disk_bytes_per_event),
-                ..Measurement::new("replay", case, System::Tradelane, round, examined, elapsed)
+                ..Measurement::new("replay", case, System::Tradelane, round, examined, elapsed).used(before, after)
             });
         }
         let bare = bare_stream(bench.repeat_for, &mut to_limit, size).await?;
