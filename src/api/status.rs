@@ -15,7 +15,7 @@ mod subscribe;
 mod tests;
 
 use crate::log::LogError;
-use crate::wire::violations::Violation;
+use crate::wire::violations::{Violation, in_words};
 
 /// When a client that met a passing shortage had better come again.
 pub(super) const SHORTAGE_RETRY: Duration = Duration::from_millis(250);
@@ -50,11 +50,7 @@ impl Refused {
     /// A request that breaks rules, by field.
     #[must_use]
     pub fn invalid(violations: Vec<Violation>) -> Self {
-        let message = match violations.as_slice() {
-            [] => "the request is invalid".to_owned(),
-            [only] => only.to_string(),
-            [first, others @ ..] => format!("{first} (and {} more)", others.len()),
-        };
+        let message = in_words(&violations);
         Self { violations, ..Self::new(Code::InvalidArgument, "INVALID_REQUEST", message) }
     }
 

@@ -2,7 +2,7 @@
 //! unknown inside a filter is refused, and bytes that are no protobuf are the caller's fault (`INVALID_ARGUMENT`), not ours. It never
 //! changes what is sent.
 
-use std::{collections::HashMap, fmt::Write, marker::PhantomData};
+use std::{collections::HashMap, marker::PhantomData};
 
 use bytes::Buf;
 use prost::{Message, Name};
@@ -15,7 +15,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::{
     strict,
-    violations::{ERROR_DOMAIN, Violation},
+    violations::{ERROR_DOMAIN, Violation, in_words},
 };
 
 /// Named by the generated code; see `proto/build.rs`.
@@ -77,9 +77,5 @@ fn refused(violations: &[Violation]) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info("INVALID_REQUEST", ERROR_DOMAIN, HashMap::new());
     details.set_bad_request(violations.iter().map(said).collect::<Vec<_>>());
-    let mut message = violations.first().map(ToString::to_string).unwrap_or_default();
-    if violations.len() > 1 {
-        let _ = write!(message, " (and {} more)", violations.len() - 1);
-    }
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    Status::with_error_details(Code::InvalidArgument, in_words(violations), details)
 }

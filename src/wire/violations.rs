@@ -26,6 +26,16 @@ impl fmt::Display for Violation {
     }
 }
 
+/// What is wrong in one line, for a status: the first, and how many more there are.
+#[must_use]
+pub fn in_words(violations: &[Violation]) -> String {
+    match violations {
+        [] => "the request is invalid".to_owned(),
+        [only] => only.to_string(),
+        [first, others @ ..] => format!("{first} (and {} more)", others.len()),
+    }
+}
+
 /// Where in a message something stands, built on the stack while walking it: nothing is written out until something is wrong.
 #[derive(Debug, Clone, Copy)]
 pub enum Path<'a> {

@@ -1,7 +1,7 @@
 //! Says in words why a connection failed, from whatever chain of errors the libraries hand up. It never guesses: a failure that it does
 //! not know keeps the library's own words.
 
-use std::{error::Error as StdError, io};
+use std::{error::Error as StdError, io, iter};
 
 use rustls::{CertificateError, Error};
 
@@ -33,42 +33,20 @@ pub struct ClosedAtOnce;
 /// Words for the deepest known cause in an error's chain of sources.
 #[must_use]
 pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut found = None;
-    let mut current = Some(error);
-    while let Some(cause) = current {
-        if let Some(words) = explain_one(cause) {
-            found = Some(words);
-        }
-        current = source(cause);
-    }
-    found
+    chain(error).filter_map(explain_one).last()
 }
 
 /// Where the other side ended TLS with an alert after our side of the handshake was done: why, as far as the alert says it. In TLS 1.3 a
 /// refused client certificate shows like that.
 #[must_use]
 pub fn handshake_refused(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut current = Some(error);
-    while let Some(cause) = current {
-        if let Some(words) = alert_in(cause) {
-            return Some(words);
-        }
-        current = source(cause);
-    }
-    None
+    chain(error).find_map(alert_in)
 }
 
 /// Whether we ended the handshake, since the other side's certificate is not that of the node that was meant.
 #[must_use]
 pub fn is_other_server(error: &(dyn StdError + 'static)) -> bool {
-    let mut current = Some(error);
-    while let Some(cause) = current {
-        if matches!(cause.downcast_ref::<Error>(), Some(Error::InvalidCertificate(_))) {
-            return true;
-        }
-        current = source(cause);
-    }
-    false
+    chain(error).any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::InvalidCertificate(_))))
 }
 
 /// The alert of one error of the chain. The HTTP/2 library keeps only the text of what the TLS library said, so the text is read too.
@@ -80,6 +58,11 @@ fn alert_in(cause: &(dyn StdError + 'static)) -> Option<String> {
     let text = cause.to_string();
     let (_, alert) = text.split_once("received fatal alert: ")?;
     Some(explain_alert(alert))
+}
+
+/// An error and everything behind it, the deepest cause last.
+fn chain<'error>(error: &'error (dyn StdError + 'static)) -> impl Iterator<Item = &'error (dyn StdError + 'static)> {
+    iter::successors(Some(error), |cause| source(*cause))
 }
 
 /// An `io::Error` hides the error that it wraps behind its own source: look inside first.
