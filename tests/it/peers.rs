@@ -281,7 +281,14 @@ async fn a_link_ends_when_the_certificate_of_the_node_that_was_dialled_is_revoke
     node_b.identity().reload(&ReloadCause::Signal).await.expect("good files");
     let link = comes_to(b, true, PeerLinkState::Backoff).await;
     assert!(link.detail.contains("REVOKED"), "{}", link.detail);
+    // What is published at b later than at a is found there, and what a has is not taken, nor when b has dialled again.
+    publish(a, &[discharged('a', 2)]).await;
     publish(b, &[discharged('b', 1)]).await;
+    let home = |record: &proto::RecordedEvent| record.origin.as_ref().expect("always said").node.clone();
+    let homes: Vec<_> = holds(b, 2).await.iter().map(home).collect();
+    assert_eq!(homes, [a.node.to_string(), b.node.to_string()]);
+    let link = comes_to(b, true, PeerLinkState::Backoff).await;
+    assert!(link.detail.contains("REVOKED"), "{}", link.detail);
     assert_eq!(held(b).await.len(), 2, "nothing more is taken");
     for node in [node_a, node_b] {
         node.stop().await;

@@ -19,7 +19,7 @@ use tradelane::{
 };
 
 use crate::{
-    peers::{bytes_of, channel, discharged, held, holds},
+    peers::{bytes_of, channel, discharged, holds},
     process::Process,
 };
 
@@ -74,7 +74,7 @@ async fn either_side_may_be_killed_at_any_moment() {
     let acknowledged = publishing.await.expect("no panic");
     assert!(!acknowledged.is_empty());
     let there = holds(b, acknowledged.len()).await;
-    let here = held(a).await;
+    let here = holds(a, acknowledged.len()).await;
     eprintln!(
         "{} events acknowledged over {} kills of the source and {} of the receiver",
         here.len(),

@@ -65,7 +65,7 @@ async fn a_node_restored_from_a_backup_takes_back_what_it_lost_before_anything_n
     publish(a, &numbered('a', 20..40)).await;
     publish(b, &numbered('b', 5..10)).await;
     holds(a, 50).await;
-    let lived = of(&held(b).await, b)[9].origin.clone().expect("always said");
+    let lived = of(&holds(b, 50).await, b)[9].origin.clone().expect("always said");
 
     remembers(a, &link(a, b, "inbound")["position"]).await;
 

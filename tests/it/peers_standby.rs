@@ -15,7 +15,7 @@ use tradelane::{
 };
 
 use crate::{
-    peers::{bytes_of, channel, comes_to, discharged, held, holds, publish},
+    peers::{bytes_of, channel, comes_to, discharged, holds, publish},
     process::{Process, operate},
 };
 
@@ -100,7 +100,10 @@ async fn a_standby_is_promoted_when_the_disk_of_its_origin_is_gone() {
     }
     assert!(b.folder.join("peers.toml.before-promote").exists());
     // What was acknowledged and replicated is served, private events to their publisher; what is missing is what the lag said.
-    assert_eq!(bytes_of(&held(b).await), everybodys.iter().map(Message::encode_to_vec).collect::<Vec<_>>());
+    assert_eq!(
+        bytes_of(&holds(b, everybodys.len()).await),
+        everybodys.iter().map(Message::encode_to_vec).collect::<Vec<_>>()
+    );
     let mut publisher = EventServiceClient::new(channel(b, &a.terminal).await);
     for event in &first {
         let request = proto::GetEventRequest { event_id: event.event_id.clone(), publisher: String::new() };
