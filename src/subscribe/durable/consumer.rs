@@ -2,12 +2,14 @@
 //! event.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use super::{
     ConsumeEnd, ConsumeMessage, ConsumeStream, ConsumerId, DurableError, DurableParts, Leaving, Outcome, Verb, pump,
@@ -44,7 +46,7 @@ pub(super) fn join(
     let now_ns = parts.clock.now_ns();
     let rights = parts.access.policy().rights(&slot.owner);
     let (messages, received) = mpsc::channel(WINDOW_MESSAGES);
-    let member = Member { messages, end: Arc::new(OnceLock::new()), ended: CancellationToken::new() };
+    let member = Member::new(messages);
     let mut inner = slot.inner();
     if inner.life != Life::Kept {
         return Err(DurableError::NotFound);
@@ -123,9 +125,11 @@ impl Consumption {
                 }
                 inner.machine.settle(self.consumer, position.sequence, *attempt, verb, now_ns)
             };
-            Some(deliveries.iter().map(settle).collect::<Vec<_>>())
+            let outcomes = deliveries.iter().map(settle).collect::<Vec<_>>();
+            let comes_again = inner.machine.is_ordered() && matches!(verb, Verb::Reject { .. });
+            Some((outcomes, comes_again.then(|| Rejecting::begin(&self.member, &self.slot))))
         });
-        let outcomes = outcomes.ok_or(ConsumeEnd::Broken)?;
+        let (outcomes, rejecting) = outcomes.ok_or(ConsumeEnd::Broken)?;
         for outcome in &outcomes {
             let (verb, outcome) = (verb.word(), outcome.word());
             metrics::counter!(telemetry::SETTLEMENTS_TOTAL, "verb" => verb, "outcome" => outcome).increment(1);
@@ -135,6 +139,7 @@ impl Consumption {
             message: ConsumeMessage::Settled { correlation_id, outcomes },
             messages: self.member.messages.clone(),
             stalled_max: self.parts.limits.stalled_max,
+            _rejecting: rejecting,
         })
     }
 
@@ -161,6 +166,28 @@ pub struct Settling {
     message: ConsumeMessage,
     messages: mpsc::Sender<ConsumeMessage>,
     stalled_max: Duration,
+    _rejecting: Option<Rejecting>,
+}
+
+/// A rejection in an ordered subscription; while it is not answered its consumer gets no events.
+#[derive(Debug)]
+struct Rejecting {
+    count: Arc<AtomicUsize>,
+    wake: Arc<Notify>,
+}
+
+impl Rejecting {
+    fn begin(member: &Member, slot: &Slot) -> Self {
+        member.rejecting.fetch_add(1, Ordering::AcqRel);
+        Self { count: Arc::clone(&member.rejecting), wake: Arc::clone(&slot.wake) }
+    }
+}
+
+impl Drop for Rejecting {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
 }
 
 impl Settling {

@@ -10,7 +10,7 @@ use super::{
     ConsumeEnd, ConsumeMessage, ConsumerId, Delivered, Delivery, DurableParts,
     definition::fingerprint,
     feed::{Feed, Seen},
-    slot::{Inner, Slot},
+    slot::{Inner, Member, Slot},
     telling::Telling,
 };
 use crate::{
@@ -23,8 +23,6 @@ use crate::{
 
 /// Events go out in batches of at most so many: with the largest events a message stays below what clients take by default.
 const BATCH_EVENTS_MAX: usize = 32;
-/// A consumer with less room than this in its window gets no events now: the rest is for answers and progress.
-const WINDOW_ROOM_MIN: usize = 12;
 /// The position that moves without acknowledgements is stored so often.
 const STORE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -254,9 +252,7 @@ impl Drop for Pump {
 fn take_batch(inner: &mut Inner, now_ns: i64) -> Vec<Delivery> {
     let mut batch = Vec::new();
     let Inner { machine, members, .. } = inner;
-    let reachable = |consumer: ConsumerId| {
-        members.get(&consumer).is_some_and(|member| member.messages.capacity() >= WINDOW_ROOM_MIN)
-    };
+    let reachable = |consumer: ConsumerId| members.get(&consumer).is_some_and(Member::takes_deliveries);
     while batch.len() < BATCH_EVENTS_MAX
         && let Some(delivery) = machine.deliver(now_ns, reachable)
     {

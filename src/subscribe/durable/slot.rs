@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::{Notify, mpsc};
@@ -21,6 +24,9 @@ use crate::{
     domain::{Filter, Sequence, SpiffeId},
     subscribe::StartError,
 };
+
+/// A consumer with less room than this in its window gets no events now: the rest is for answers and progress.
+const WINDOW_ROOM_MIN: usize = 12;
 
 /// One subscription.
 #[derive(Debug)]
@@ -67,9 +73,21 @@ pub(super) struct Member {
     pub(super) messages: mpsc::Sender<ConsumeMessage>,
     pub(super) end: Arc<OnceLock<ConsumeEnd>>,
     pub(super) ended: CancellationToken,
+    /// Rejections of an ordered subscription that are not answered yet.
+    pub(super) rejecting: Arc<AtomicUsize>,
 }
 
 impl Member {
+    pub(super) fn new(messages: mpsc::Sender<ConsumeMessage>) -> Self {
+        Self { messages, end: Arc::default(), ended: CancellationToken::new(), rejecting: Arc::default() }
+    }
+
+    /// Whether deliveries may go to it. Whoever rejects in an ordered subscription must tell what was on its way then, and comes again, from
+    /// what comes in order behind it: the answer stands between the two.
+    pub(super) fn takes_deliveries(&self) -> bool {
+        self.messages.capacity() >= WINDOW_ROOM_MIN && self.rejecting.load(Ordering::Acquire) == 0
+    }
+
     pub(super) fn end(&self, reason: ConsumeEnd) {
         // The first reason counts.
         let _ = self.end.set(reason);

@@ -175,6 +175,34 @@ async fn an_answer_waits_for_its_write_and_those_that_come_meanwhile_share_the_n
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_comes_between_a_rejection_in_order_and_its_answer() {
+    let room = Room::new();
+    // Behind an event that was tried before nothing is on its way, and rejected once more it is a dead letter: what follows it is due then.
+    room.create("work", Settings { attempts_max: 2, backoff_min: Duration::ZERO, ..Settings::default() }).await;
+    room.publish("PK", 1..=3).await;
+    let mut consumer = room.consume("work", 100);
+    let reject = Verb::Reject { delay_ns: 0, reason: "unreadable".into() };
+    for attempt in 1..=2 {
+        let deliveries = consumer.deliveries().await;
+        assert_eq!(places(&deliveries), [1, 2, 3][..if attempt == 1 { 3 } else { 1 }]);
+        room.store.hold();
+        let named = [(consumer.position(&deliveries[0]), attempt)];
+        let settling = consumer.consumption.settle(7, &named, &reject).expect("connected");
+        let answering = tokio::spawn(settling.answered());
+        let heard = consumer.deliveries().await;
+        assert!(heard.is_empty(), "the answer waits for its write, and the events for the answer: {heard:?}");
+        room.store.release();
+        assert_eq!(answering.await.expect("no panic"), Ok(()));
+        let mut heard = Vec::new();
+        while !matches!(heard.last(), Some(ConsumeMessage::Settled { correlation_id: 7, .. })) {
+            heard.push(consumer.stream.next().await.expect("an answer").expect("connected"));
+        }
+        assert!(!heard.iter().any(|message| matches!(message, ConsumeMessage::Deliveries(_))), "{heard:?}");
+    }
+    assert_eq!(places(&consumer.deliveries().await), [2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_stored_was_not_said() {
     let room = Room::new();
     room.create("work", Settings { attempts_max: 1, ..shared() }).await;

@@ -92,8 +92,8 @@ class Line {
   #lastId = 0;
   #leaving = false;
   #isSilent = false;
-  // In an ORDERED subscription, from a rejection until the events after it come in order again.
-  #gap = null;
+  // In an ORDERED subscription, until a rejection is answered: its number, and the rejected position.
+  #rejection = null;
 
   constructor(client, { name, definition }) {
     this.isOrdered = definition.mode === 'SUBSCRIPTION_MODE_ORDERED';
@@ -133,31 +133,26 @@ class Line {
     this.#lastId += 1;
     const id = String(this.#lastId);
     this.#unanswered.set(id, position);
-    if (verb.reject && this.isOrdered) this.#gap = { id, rejected: position, dropped: new Set() };
+    if (verb.reject && this.isOrdered) this.#rejection = { id, position };
     const deliveries = [{ position, delivery_attempt: attempt }];
     this.call.write({ settlement: { correlation_id: id, deliveries, ...verb } });
   }
 
   /**
-   * False for what was on its way when we rejected something before it: the node has taken it back, and sends it again behind the
-   * rejected event, or in its place where that has become a dead letter. Processed now it would be out of order.
+   * False for what was on its way when we rejected something before it: the node has taken it back, and sends it again after the answer,
+   * behind the rejected event. Processed now it would be out of order.
    */
   isToBeProcessed({ event: { position } }) {
-    if (!this.#gap) return true;
-    if (position === this.#gap.rejected || this.#gap.dropped.has(position)) {
-      this.#gap = null;
-      return true;
-    }
-    this.#gap.dropped.add(position);
-    return false;
+    // The rejected event itself had gone back before our word came, which settles nothing then.
+    if (this.#rejection?.position === position) this.#rejection = null;
+    return this.#rejection === null;
   }
 
   /** The position that the answer is about. */
   answered({ correlation_id: id }) {
     const position = this.#unanswered.get(id);
     this.#unanswered.delete(id);
-    // Nothing was on its way behind the rejected event, else it would have come before this answer.
-    if (this.#gap?.id === id && this.#gap.dropped.size === 0) this.#gap = null;
+    if (this.#rejection?.id === id) this.#rejection = null;
     return position;
   }
 

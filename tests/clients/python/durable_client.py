@@ -10,7 +10,6 @@ import argparse
 import queue
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import grpc
@@ -101,15 +100,6 @@ def _process(handle: Callable[[durable.Delivery], None], delivery: durable.Deliv
     return durable.Settlement(acknowledge=durable.Acknowledge())
 
 
-@dataclass
-class _Gap:
-    """In an ORDERED subscription, from a rejection until the events after it come in order again."""
-
-    correlation_id: int
-    rejected: str
-    dropped: set[str] = field(default_factory=set)
-
-
 class _Line:
     """What we say on one stream: first which subscription, then settlements, and a sign of life where there is nothing else to say."""
 
@@ -120,7 +110,8 @@ class _Line:
         self._unanswered: dict[int, list[str]] = {}
         self._last_id, self._leaving = 0, False
         self._is_ordered = subscription.definition.mode == durable.SUBSCRIPTION_MODE_ORDERED
-        self._gap: _Gap | None = None
+        # In an ORDERED subscription, until a rejection is answered: its number, and the rejected position.
+        self._rejection: tuple[int, str] | None = None
 
     def __iter__(self) -> Iterator[durable.ConsumeRequest]:
         while True:
@@ -136,27 +127,22 @@ class _Line:
         self._last_id += 1
         settlement.correlation_id = self._last_id
         if self._is_ordered and settlement.WhichOneof("verb") == "reject":
-            self._gap = _Gap(self._last_id, delivery.event.position)
+            self._rejection = (self._last_id, delivery.event.position)
         settlement.deliveries.add(position=delivery.event.position, delivery_attempt=delivery.delivery_attempt)
         self._unanswered[self._last_id] = [delivery.event.position]
         self._requests.put(durable.ConsumeRequest(settlement=settlement))
 
     def is_to_be_processed(self, delivery: durable.Delivery) -> bool:
-        """False for what was on its way when we rejected something before it: the node has taken it back, and sends it again behind the
-        rejected event, or in its place where that has become a dead letter. Processed now it would be out of order."""
-        position = delivery.event.position
-        if self._gap is None:
-            return True
-        if position == self._gap.rejected or position in self._gap.dropped:
-            self._gap = None
-            return True
-        self._gap.dropped.add(position)
-        return False
+        """False for what was on its way when we rejected something before it: the node has taken it back, and sends it again after the
+        answer, behind the rejected event. Processed now it would be out of order."""
+        if self._rejection is not None and delivery.event.position == self._rejection[1]:
+            # It had gone back before our word came, which settles nothing then.
+            self._rejection = None
+        return self._rejection is None
 
     def answered(self, answer: durable.SettlementAnswer) -> list[tuple[str, int]]:
-        if self._gap is not None and self._gap.correlation_id == answer.correlation_id and not self._gap.dropped:
-            # Nothing was on its way behind the rejected event, else it would have come before this answer.
-            self._gap = None
+        if self._rejection is not None and answer.correlation_id == self._rejection[0]:
+            self._rejection = None
         return list(zip(self._unanswered.pop(answer.correlation_id), answer.outcomes, strict=True))
 
     def leave(self) -> None:

@@ -382,7 +382,7 @@ impl Machine {
         }
     }
 
-    fn is_ordered(&self) -> bool {
+    pub(super) fn is_ordered(&self) -> bool {
         self.settings.mode == Mode::Ordered
     }
 }
