@@ -74,7 +74,8 @@ async fn a_subscription_is_made_consumed_steered_and_deleted() {
     assert!(port.runs(&["subscription", "show", "gate"]).await.out.contains("handling.discharged"));
     let jobs = port.runs(&["subscription", "consume", "gate", "--exec", "true", "--jobs", "2"]).await;
     assert!(jobs.code == 64 && jobs.err.contains("gate is ordered"), "{}", jobs.err);
-    assert_eq!(port.runs(&["subscription", "delete", "gate"]).await.code, 0);
+    let deleted = port.runs(&["subscription", "delete", "gate", "--output", "jsonl"]).await;
+    assert!(deleted.code == 0 && deleted.out == "{}\n" && deleted.err.is_empty(), "{}{}", deleted.out, deleted.err);
     let gone = port.runs(&["subscription", "show", "gate"]).await;
     assert!(gone.code == 1 && gone.out.is_empty(), "{}", gone.err);
     harness.stop().await;
@@ -100,8 +101,11 @@ async fn what_a_command_cannot_process_is_parked_replayed_and_dropped() {
     // Which ones must be said.
     assert_eq!(port.runs(&["subscription", "dead-letters", "drop", "yard"]).await.code, 64);
     let position = letters[0]["position"].as_str().expect("a position");
+    let said = port.runs(&["subscription", "dead-letters", "drop", "yard", position, "--output", "jsonl"]).await;
+    assert!(said.code == 0 && said.err.is_empty(), "{}", said.err);
+    assert_eq!(lines(&said), [serde_json::json!({ "count": 1 })]);
     let said = port.runs(&["subscription", "dead-letters", "drop", "yard", position]).await;
-    assert!(said.code == 0 && said.err.contains("1 dead letters of yard are forgotten"), "{}", said.err);
+    assert!(said.code == 0 && said.err.contains("0 dead letters of yard are forgotten"), "{}", said.err);
     let said = port.runs(&["subscription", "dead-letters", "replay", "yard", "--all"]).await;
     assert!(said.code == 0 && said.err.contains("7 dead letters of yard are delivered again"), "{}", said.err);
     let said = port.runs(&[&consume[..], &["test \"$TRADELANE_REPLAYED\" = 1", "--count", "7"]].concat()).await;
