@@ -40,7 +40,7 @@ use tradelane::{
 use crate::harness::Harness;
 
 const DAY_NS: i64 = 86_400_000_000_000;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Believed names whose grants do not suffice for anything.
 const POWERLESS: [&str; 3] = ["nobody", "ended", "to-come"];
 

@@ -28,7 +28,7 @@ use tradelane::{
 };
 
 use crate::{
-    peers::{comes_to, discharged, held, holds, start, two},
+    peers::{PATIENCE, comes_to, discharged, held, holds, start, two},
     process::operate,
 };
 
@@ -161,12 +161,14 @@ async fn a_wrong_peer_is_refused_with_the_reason_and_nothing_of_it_is_stored() {
         assert_eq!(operate(a, &["peers", "resume", peer]).code, 0);
     }
     holds(a, 1).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     let list = loop {
         let ran = operate(a, &["peers", "quarantine", peer, "--output", "json"]);
         let list: serde_json::Value = serde_json::from_str(&ran.out).expect("one document");
         if list["quarantined"].as_array().is_some_and(|all| all.len() == 2) {
             break list;
         }
+        assert!(tokio::time::Instant::now() < deadline, "not both are in quarantine: {list}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
     let said = |at: usize, key: &str| list["quarantined"][at][key].as_str().expect("a text").to_owned();
