@@ -6,6 +6,10 @@ use std::{
     io::{self, BufWriter, IsTerminal, Stdout, Write},
 };
 
+use prost::Message;
+
+use crate::cli::json;
+
 /// Lines longer than this are cut where the terminal's width is not known to be less.
 const WIDTH_DEFAULT: usize = 120;
 
@@ -77,6 +81,18 @@ impl Terminal {
     /// Standard output is closed or full.
     pub fn json(&mut self, value: &serde_json::Value) -> io::Result<()> {
         write_json(&mut self.out, self.format, value)
+    }
+
+    /// Says what a node has done: to people in words on standard error, to programs as the node answered it, a message of this name.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn done(&mut self, name: &str, answer: &impl Message, words: &str) -> io::Result<()> {
+        if self.for_people() {
+            note(words);
+            return Ok(());
+        }
+        self.json(&json::from_message(name, answer))
     }
 
     /// Hands everything written so far to whoever reads it.

@@ -16,10 +16,10 @@ use tradelane::{
     },
 };
 
-use crate::peers::{channel, publish};
-
-/// Generous, since a busy machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{
+    harness::PATIENCE,
+    peers::{channel, publish},
+};
 
 /// What a site tells its operator of a container, once it has come to the same as `expected`.
 async fn comes_to(site: &Site, container: &proto::Subject, expected: &[Obstacle]) -> GetClearanceResponse {

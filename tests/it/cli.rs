@@ -17,7 +17,7 @@ use tradelane::{
     },
 };
 
-use crate::harness::Harness;
+use crate::harness::{Harness, PATIENCE};
 
 /// Somebody at a shell of her own.
 pub struct Person {
@@ -175,7 +175,7 @@ async fn what_is_stored_is_found_and_shown() {
 
     // Who published reads her own writes at once; another's view may be a moment behind.
     let asked = ["events", "list", "--type", "handling.discharged", "--country", "CL", "-n", "2"];
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + PATIENCE;
     let list = loop {
         let list = customs.runs(&asked).await;
         if list.out.contains(&container_number(3)) || std::time::Instant::now() > deadline {

@@ -1,6 +1,6 @@
 //! A consumer of a durable subscription, for tests: it says what a test tells it and hears everything. It never settles by itself.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -10,8 +10,7 @@ use tradelane::wire::proto::{
     settlement, subscription_service_client::SubscriptionServiceClient,
 };
 
-/// Generous, since a busy machine takes its time; what ought to come and does not fails the test then.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::harness::PATIENCE;
 
 /// A connected consumer.
 pub struct Consumer {

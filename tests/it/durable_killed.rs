@@ -25,7 +25,8 @@ use tradelane::{
 };
 
 use crate::{
-    consumer::{Consumer, PATIENCE, acknowledge, reject, sequence},
+    consumer::{Consumer, acknowledge, reject, sequence},
+    harness::PATIENCE,
     peers::channel,
     process::Process,
 };

@@ -15,6 +15,9 @@ use tradelane::{
     wire::proto::{event_service_client::EventServiceClient, node_service_client::NodeServiceClient},
 };
 
+/// How long a test waits for what is to come. Generous, since a busy machine takes its time; what does not come fails the test then.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Whose domain no trust file names.
 pub const STRANGER: &str = "spiffe://stranger.example/somebody";
 

@@ -1,8 +1,6 @@
 //! What changes under live connections of a whole node: grants that are narrowed, withdrawn or end, certificates that are revoked or end,
 //! revocation lists in their grace. Streams end with their reason and the position to go on from, and nobody else's are touched.
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
@@ -20,10 +18,8 @@ use tradelane::{
     },
 };
 
-use crate::harness::{Harness, POLICY};
+use crate::harness::{Harness, PATIENCE, POLICY};
 
-/// Generous, since a busy machine takes its time; a stream that ought to end and does not fails the test then.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a grant or a certificate that is to end lives: longer than a busy machine takes to begin a stream with it.
 const SHORT_LIFE_NS: i64 = 15 * SECOND_NS;
 
@@ -46,17 +42,20 @@ async fn next(stream: &mut Stream) -> Result<Message, Status> {
 
 /// The next events of a stream; marks of progress come between, the more of them the longer a test waits for something else.
 async fn next_events(stream: &mut Stream) -> EventBatch {
-    loop {
-        match next(stream).await.expect("goes on") {
-            Message::Events(batch) => return batch,
-            Message::Progress(_) => {}
-            other => panic!("neither events nor progress: {other:?}"),
+    let until_events = async {
+        loop {
+            match next(stream).await.expect("goes on") {
+                Message::Events(batch) => return batch,
+                Message::Progress(_) => {}
+                other => panic!("neither events nor progress: {other:?}"),
+            }
         }
-    }
+    };
+    timeout(PATIENCE, until_events).await.expect("events within the patience of the test")
 }
 
 /// The status with which a stream ends.
-async fn end_of(stream: &mut Stream) -> Status {
+pub async fn end_of(stream: &mut Stream) -> Status {
     let until_its_end = async {
         loop {
             if let Err(status) = next(stream).await {

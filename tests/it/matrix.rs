@@ -37,10 +37,9 @@ use tradelane::{
     wire::proto,
 };
 
-use crate::harness::Harness;
+use crate::harness::{Harness, PATIENCE};
 
 const DAY_NS: i64 = 86_400_000_000_000;
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Believed names whose grants do not suffice for anything.
 const POWERLESS: [&str; 3] = ["nobody", "ended", "to-come"];
 

@@ -27,8 +27,7 @@ use tradelane::{
     },
 };
 
-/// Generous, since a busy machine is slow.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::harness::PATIENCE;
 
 /// Connects to a node as somebody of its own domain, or as another node.
 pub async fn channel(site: &Site, who: &Issued) -> Channel {

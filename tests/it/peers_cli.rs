@@ -6,6 +6,7 @@ use serde_json::Value;
 use tradelane::{identity::reload::ReloadCause, testing::nodes::PeerEntry, wire::proto::PeerLinkState};
 
 use crate::{
+    harness::PATIENCE,
     peers::{comes_to, discharged, held, holds, publish, start, two},
     process::operate,
 };
@@ -52,6 +53,8 @@ async fn an_operator_sees_and_steers_the_links_by_the_command_line() {
     // Paused it stays, with the reason at both ends, and loses nothing.
     let paused = operate(b, &["peers", "pause", peer]);
     assert!(paused.code == 0 && paused.err.contains("paused, over restarts too"), "{paused:?}");
+    let for_programs = operate(b, &["peers", "pause", peer, "--output", "json"]);
+    assert!(for_programs.code == 0 && for_programs.out == "{}\n" && for_programs.err.is_empty(), "{for_programs:?}");
     comes_to(b, true, PeerLinkState::Paused).await;
     comes_to(a, true, PeerLinkState::Paused).await;
     assert!(operate(b, &["peers", "show", peer]).out.contains("paused here"));
@@ -62,8 +65,9 @@ async fn an_operator_sees_and_steers_the_links_by_the_command_line() {
     assert_eq!(holds(b, 4).await.len(), 4);
 
     // From the beginning: all again, and nothing twice.
-    assert_eq!(operate(b, &["peers", "resume", peer, "--from", "beginning"]).code, 0);
-    let deadline = tokio::time::Instant::now() + crate::peers::PATIENCE;
+    let again = operate(b, &["peers", "resume", peer, "--from", "beginning", "--output", "json"]);
+    assert!(again.code == 0 && again.out == "{}\n" && again.err.is_empty(), "{again:?}");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while !operate(b, &["peers", "show", peer]).out.contains("(4 known before)") {
         assert!(tokio::time::Instant::now() < deadline, "{}", operate(b, &["peers", "show", peer]).out);
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -20,6 +20,7 @@ use tradelane::{
 };
 
 use crate::{
+    harness::PATIENCE,
     peers::{bytes_of, discharged, holds, publish},
     process::Process,
 };
@@ -43,7 +44,7 @@ impl Namespace {
         let made = Self { holder };
         // The holder is in its namespace once it has become `sleep`; where it may not make one, it ends.
         let own = std::fs::read_link("/proc/self/ns/net").ok()?;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while std::fs::read_link(format!("/proc/{}/ns/net", made.pid())).ok()? == own {
             if deadline < Instant::now() {
                 return None;

@@ -12,12 +12,10 @@ use tokio::{
 use tradelane::{testing::nodes, wire::proto::PeerLinkState};
 
 use crate::{
+    harness::PATIENCE,
     peers::{comes_to, discharged, holds, publish, two},
     process::Process,
 };
-
-/// Generous, since a busy machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn metrics_of(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).await.expect("it listens");

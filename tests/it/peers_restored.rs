@@ -16,7 +16,8 @@ use tradelane::{
 };
 
 use crate::{
-    peers::{PATIENCE, bytes_of, channel, comes_to, discharged, held, holds, publish, two},
+    harness::PATIENCE,
+    peers::{bytes_of, channel, comes_to, discharged, held, holds, publish, two},
     process::{Process, operate, run},
 };
 

@@ -28,7 +28,8 @@ use tradelane::{
 };
 
 use crate::{
-    peers::{PATIENCE, comes_to, discharged, held, holds, start, two},
+    harness::PATIENCE,
+    peers::{comes_to, discharged, held, holds, start, two},
     process::operate,
 };
 

@@ -1,6 +1,6 @@
 //! `tradelane publish` from standard input that is killed in the middle: run again, it stores the rest and nothing twice.
 
-use std::{collections::BTreeSet, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, process::Stdio};
 
 use serde_json::Value;
 use tokio::{
@@ -10,12 +10,10 @@ use tokio::{
 
 use crate::{
     cli::{Person, discharges},
-    harness::Harness,
+    harness::{Harness, PATIENCE},
 };
 
 const EVENTS: u32 = 59;
-/// Generous, since a busy machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts it with its standard input and output in our hands; gone with the test.
 fn start(mut command: Command) -> Child {

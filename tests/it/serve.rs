@@ -22,10 +22,8 @@ use tradelane::{
     },
 };
 
-use crate::process::Process;
+use crate::{harness::PATIENCE, process::Process};
 
-/// Generous, since a busy machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Whom the program runs as where the test's own user may write everywhere: nobody.
 const OTHER_USER: u32 = 65_534;
 

@@ -28,12 +28,11 @@ use tradelane::{
 };
 
 use crate::{
+    harness::PATIENCE,
+    live::end_of,
     peers::{channel, discharged},
     process::Process,
 };
-
-/// Generous, since a busy machine takes its time; what does not come fails the test then.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A stream of events from the beginning.
 struct Live {
@@ -63,14 +62,7 @@ impl Live {
     }
 
     async fn end(&mut self) -> Status {
-        let ended = async {
-            loop {
-                if let Err(status) = self.stream.message().await {
-                    return status;
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, ended).await.expect("an end")
+        end_of(&mut self.stream).await
     }
 }
 

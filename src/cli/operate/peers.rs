@@ -118,8 +118,10 @@ pub async fn run_peers(command: &PeersCommand) -> Result<(), Failure> {
             }
         }
         PeersCommand::Pause(one) => {
-            client.pause_peer(settings.call(PausePeerRequest { node: one.node.clone() })).await?;
-            note(&format!("the link to {} is paused, over restarts too", one.node));
+            let request = PausePeerRequest { node: one.node.clone() };
+            let answer = client.pause_peer(settings.call(request)).await?.into_inner();
+            let words = format!("the link to {} is paused, over restarts too", one.node);
+            terminal.done("PausePeerResponse", &answer, &words)?;
         }
         PeersCommand::Resume(resume) => {
             let from = match resume.from {
@@ -128,8 +130,8 @@ pub async fn run_peers(command: &PeersCommand) -> Result<(), Failure> {
                 From::Quarantine => ResumePeerFrom::Quarantine,
             };
             let request = ResumePeerRequest { node: resume.node.clone(), from: from.into() };
-            client.resume_peer(settings.call(request)).await?;
-            note(&format!("the link to {} goes on", resume.node));
+            let answer = client.resume_peer(settings.call(request)).await?.into_inner();
+            terminal.done("ResumePeerResponse", &answer, &format!("the link to {} goes on", resume.node))?;
         }
         PeersCommand::Quarantine(one) => {
             let request = ListQuarantineRequest { node: one.node.clone() };

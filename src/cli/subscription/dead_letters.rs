@@ -5,7 +5,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Asking, OneOfOwner, ask, done, show};
+use super::{Asking, OneOfOwner, ask, show};
 use crate::{
     cli::{Failure, json, terminal::note},
     wire::proto::{DropDeadLettersRequest, ListDeadLettersRequest, ReplayDeadLettersRequest},
@@ -50,20 +50,22 @@ pub(super) async fn run(command: &DeadLettersCommand) -> Result<(), Failure> {
     match command {
         DeadLettersCommand::List(of) => list(of).await,
         DeadLettersCommand::Replay(chosen) => {
-            let Asking { settings, mut client, terminal } = ask(&chosen.of.client).await?;
+            let Asking { settings, mut client, mut terminal } = ask(&chosen.of.client).await?;
             let (name, owner) = (chosen.of.name.clone(), chosen.of.owner.clone());
             let request = ReplayDeadLettersRequest { name, positions: chosen.positions.clone(), owner };
             let answer = client.replay_dead_letters(settings.call(request)).await?.into_inner();
             let words = format!("{} dead letters of {} are delivered again", answer.count, chosen.of.name);
-            done(terminal, ("ReplayDeadLettersResponse", &answer), &words)
+            terminal.done("ReplayDeadLettersResponse", &answer, &words)?;
+            Ok(terminal.flush()?)
         }
         DeadLettersCommand::Drop(chosen) => {
-            let Asking { settings, mut client, terminal } = ask(&chosen.of.client).await?;
+            let Asking { settings, mut client, mut terminal } = ask(&chosen.of.client).await?;
             let (name, owner) = (chosen.of.name.clone(), chosen.of.owner.clone());
             let request = DropDeadLettersRequest { name, positions: chosen.positions.clone(), owner };
             let answer = client.drop_dead_letters(settings.call(request)).await?.into_inner();
             let words = format!("{} dead letters of {} are forgotten", answer.count, chosen.of.name);
-            done(terminal, ("DropDeadLettersResponse", &answer), &words)
+            terminal.done("DropDeadLettersResponse", &answer, &words)?;
+            Ok(terminal.flush()?)
         }
     }
 }

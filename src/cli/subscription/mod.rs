@@ -5,7 +5,6 @@
 #![allow(clippy::doc_markdown)]
 
 use clap::{Args, Subcommand};
-use prost::Message;
 use tonic::transport::Channel;
 
 use self::definition::SettingFlags;
@@ -202,10 +201,11 @@ pub async fn run(command: &SubscriptionCommand) -> Result<(), Failure> {
         }
         SubscriptionCommand::Update(arguments) => update(arguments).await,
         SubscriptionCommand::Delete(one) => {
-            let Asking { settings, mut client, terminal } = ask(&one.client).await?;
+            let Asking { settings, mut client, mut terminal } = ask(&one.client).await?;
             let request = DeleteSubscriptionRequest { name: one.name.clone(), owner: one.owner.clone() };
             let answer = client.delete_subscription(settings.call(request)).await?.into_inner();
-            done(terminal, ("DeleteSubscriptionResponse", &answer), &format!("{} is deleted", one.name))
+            terminal.done("DeleteSubscriptionResponse", &answer, &format!("{} is deleted", one.name))?;
+            Ok(terminal.flush()?)
         }
         SubscriptionCommand::Consume(arguments) => consume::run(arguments).await,
         SubscriptionCommand::Seek(arguments) => seek(arguments).await,
@@ -275,16 +275,6 @@ async fn seek(arguments: &SeekArguments) -> Result<(), Failure> {
     let Asking { settings, mut client, terminal } = ask(&arguments.client).await?;
     let request = SeekSubscriptionRequest { name: arguments.name.clone(), to: Some(to) };
     told(terminal, client.seek_subscription(settings.call(request)).await?.into_inner().subscription)
-}
-
-/// Says what was done: to people in words beside the output, to programs as the node answered it.
-fn done(mut terminal: Terminal, (name, answer): (&str, &impl Message), words: &str) -> Result<(), Failure> {
-    if terminal.for_people() {
-        note(words);
-    } else {
-        terminal.json(&json::from_message(name, answer))?;
-    }
-    Ok(terminal.flush()?)
 }
 
 /// Shows a subscription as an answer has it.

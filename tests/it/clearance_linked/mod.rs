@@ -24,7 +24,10 @@ use tradelane::{
 };
 
 use self::story::{AUTHORITIES, Story, authority};
-use crate::peers::{PATIENCE, channel, start};
+use crate::{
+    harness::PATIENCE,
+    peers::{channel, start},
+};
 
 /// How many stories are told to the same nodes, each of goods of its own.
 const STORIES: u64 = 8;
