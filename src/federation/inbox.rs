@@ -18,6 +18,7 @@ use super::{
     outbox::HEARTBEAT,
     position::LinkPosition,
     progress::{PeerProgress, QUARANTINE_MAX, Quarantined, TailTold, TakenBack},
+    sources::is_heard,
     table::{Direction, LinkState},
 };
 use crate::{
@@ -225,7 +226,12 @@ impl Inbox {
         let at_end = head_sequence <= covered.sequence.get();
         if at_end {
             let now_ns = self.parts.clock.now_ns();
+            // All that came is in the log by now, and not yet in what answers are read from.
+            let log_end = *self.parts.log.tail().borrow();
             table.change(peer, Direction::Inbound, |link| {
+                if !is_heard(link.caught_up_ns, now_ns) {
+                    link.complete_from = log_end;
+                }
                 (link.caught_up_ns, link.caught_up_sequence) = (now_ns, covered.sequence.get());
             });
         }
@@ -340,10 +346,7 @@ impl Receiving<'_> {
             progress.quarantine.extend(bad.iter().map(|event| Quarantined { before: Some(before), ..event.clone() }));
             progress.received = Some(through);
             self.inbox.note_taken_back(progress, through, self.head_at_start);
-            // Of whom it may bring nothing it may say nothing either.
-            let brings = |name: &&String| peer.brings(name);
             progress.told = Some(self.inbox.told(batch.head_sequence));
-            progress.whole_origins = batch.whole_origins.iter().filter(brings).cloned().collect();
             true
         })?;
         if !fits {
@@ -352,6 +355,10 @@ impl Receiving<'_> {
             );
             return Err(Ended::refused("QUARANTINE_FULL", &detail));
         }
+        // Of whom it may bring nothing it may say nothing either.
+        let brings = |name: &&String| peer.brings(name);
+        let whole_origins = batch.whole_origins.iter().filter(brings).cloned().collect();
+        self.inbox.parts.table.note_whole(&peer.node, whole_origins);
         self.position = through;
         Ok(())
     }

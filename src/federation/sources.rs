@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Federation, FederationParts, LinkState, PeerStatus, history::Version, position::LinkPosition};
 use crate::{
-    domain::{Filter, SpiffeId, filter::FilterSpec},
+    domain::{Filter, Sequence, SpiffeId, filter::FilterSpec},
     identity::Peer,
     wire::raw::WHOLE_ORIGINS_MAX,
 };
@@ -27,6 +27,8 @@ pub struct Source {
     pub position: Option<LinkPosition>,
     /// When the link by which its events come last had all of the peer's log, nanoseconds since 1970; 0: not since the process started.
     pub complete_ns: i64,
+    /// The place in this node's log up to which that link has brought what was missing before.
+    pub complete_from: Sequence,
     /// Whether that link is up.
     pub is_up: bool,
     /// How many sequences of the peer's log are not covered yet, as far as is known.
@@ -46,6 +48,7 @@ impl Source {
             node: node.clone(),
             position,
             complete_ns: status.inbound.caught_up_ns,
+            complete_from: status.inbound.complete_from,
             is_up: matches!(status.inbound.state, LinkState::Streaming | LinkState::CaughtUp),
             lag_events: status.inbound.head_sequence.saturating_sub(covered),
             quarantined,
@@ -53,12 +56,18 @@ impl Source {
         }
     }
 
-    /// Whether all that decides a release has come here of it, but for what it admitted in the last moments.
+    /// Whether all that decides a release has come here of it up to a place in this node's log, but for what it admitted in the last
+    /// moments. The log may have what a view has not.
     #[must_use]
-    pub fn is_relied_on(&self, now_ns: i64) -> bool {
-        let heard_within_ns = i64::try_from(HEARD_WITHIN.as_nanos()).unwrap_or(i64::MAX);
-        self.is_whole && self.complete_ns != 0 && now_ns.saturating_sub(self.complete_ns) <= heard_within_ns
+    pub fn is_relied_on(&self, now_ns: i64, through: Sequence) -> bool {
+        self.is_whole && self.complete_from <= through && is_heard(self.complete_ns, now_ns)
     }
+}
+
+/// Whether a source that was at the end of its log at one time is heard at another.
+pub(super) fn is_heard(complete_ns: i64, now_ns: i64) -> bool {
+    let heard_within_ns = i64::try_from(HEARD_WITHIN.as_nanos()).unwrap_or(i64::MAX);
+    complete_ns != 0 && now_ns.saturating_sub(complete_ns) <= heard_within_ns
 }
 
 impl Federation {
@@ -111,8 +120,13 @@ fn compiled(spec: &FilterSpec) -> Option<Filter> {
 
 /// The nodes of which a receiver has every decisive event: none unless it is sent everything by its agreement; this one, and with transit those
 /// peers on whose own word this node relies. What peers say of third nodes is not passed on: two that repeat each other's word would go on
-/// doing so after it has ceased to be true.
-pub(super) fn sent_wholly(parts: &FederationParts, receiver: &Peer, sends_whole: bool) -> Vec<String> {
+/// doing so after it has ceased to be true. `through` is how far the receiver has this node's log.
+pub(super) fn sent_wholly(
+    parts: &FederationParts,
+    receiver: &Peer,
+    sends_whole: bool,
+    through: Sequence,
+) -> Vec<String> {
     if !sends_whole {
         return Vec::new();
     }
@@ -123,7 +137,7 @@ pub(super) fn sent_wholly(parts: &FederationParts, receiver: &Peer, sends_whole:
         let others = peers.peers.iter().filter(|peer| peer.node != receiver.node);
         let relied_on = others.filter(|peer| {
             let status = parts.table.status(&peer.node);
-            Source::of(&peer.node, &status, status.progress.received).is_relied_on(now_ns)
+            Source::of(&peer.node, &status, status.progress.received).is_relied_on(now_ns, through)
         });
         nodes.extend(relied_on.map(|peer| peer.node.to_string()).take(WHOLE_ORIGINS_MAX - 1));
     }

@@ -5,7 +5,7 @@ mod sent;
 mod status;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -121,6 +121,23 @@ impl PeerTable {
         };
         self.remembered.send_modify(|count| *count += 1);
         changed
+    }
+
+    /// Notes of which nodes a peer sends all that decides a release. Where one is new among them, the link has everything only once it is
+    /// at the end again.
+    pub fn note_whole(&self, node: &SpiffeId, whole_origins: BTreeSet<String>) {
+        {
+            let mut entries = self.entries();
+            let entry = self.entry(&mut entries, node);
+            if entry.progress.whole_origins == whole_origins {
+                return;
+            }
+            if !whole_origins.is_subset(&entry.progress.whole_origins) {
+                entry.links[Direction::Inbound as usize].caught_up_ns = 0;
+            }
+            entry.progress.whole_origins = whole_origins;
+        }
+        self.remembered.send_modify(|count| *count += 1);
     }
 
     /// Tells when something that is remembered has changed.

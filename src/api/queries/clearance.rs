@@ -37,7 +37,7 @@ impl Queries {
         let found = self.found(&asking, asking.through, &subject).await?;
         let clearance = found.clearance.ok_or(QueryError::NoClearance)?;
         Ok(GetClearanceResponse {
-            clearance: Some(self.clearance_message(&clearance)),
+            clearance: Some(self.clearance_message(&clearance, asking.through)),
             as_of: self.position(asking.through),
             origins: self.origins(asking.through),
         })

@@ -202,7 +202,12 @@ impl Sending {
             through: Some(self.position.message()),
             events,
             head_sequence: self.follower.tail().get(),
-            whole_origins: sources::sent_wholly(&self.outbox.parts, &self.agreement.peer, self.sends_whole),
+            whole_origins: sources::sent_wholly(
+                &self.outbox.parts,
+                &self.agreement.peer,
+                self.sends_whole,
+                self.position.sequence,
+            ),
         };
         let bytes = batch.encoded_len() as u64;
         // Before the message is on its way: its acknowledgement may come back at once.

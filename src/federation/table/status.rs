@@ -1,6 +1,9 @@
 //! How the two directions of a link look to operators. It never decides what a link does.
 
-use crate::federation::progress::{PeerProgress, Quarantined};
+use crate::{
+    domain::Sequence,
+    federation::progress::{PeerProgress, Quarantined},
+};
 
 /// Which way events go over a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +104,9 @@ pub struct LinkStatus {
     pub caught_up_ns: i64,
     /// The end of the source's log then.
     pub caught_up_sequence: u64,
+    /// The end of this node's log when the link came to have all of the source's after a time in which it was not known to: until they have
+    /// come so far, answers do not rest on it.
+    pub complete_from: Sequence,
     /// Events since the process started.
     pub event_count: u64,
     /// Of these, how many were known before.
@@ -154,6 +160,7 @@ impl LinkStatus {
             head_sequence: 0,
             behind_since_ns: 0,
             caught_up_ns: 0,
+            complete_from: Sequence::ZERO,
             caught_up_sequence: 0,
             event_count: 0,
             duplicate_count: 0,

@@ -84,8 +84,16 @@ async fn a_wider_agreement_is_whole_once_the_link_has_begun_anew() {
     assert!(b.source('a').complete_ns != 0);
     b.federation.resume(&a.node, operate::ResumeFrom::Beginning).expect("resumed");
     assert_eq!(b.source('a').complete_ns, 0, "what it is told next counts only once it is at the end again");
+    b.publish(&[discharged('b', 1)]).await;
     let stream = b.take_from(&a);
     b.knows('a', true).await;
+    a.acknowledged_by(&b.node, 2).await;
+    // What it has gone back for may have come as late as here.
+    let complete_from = *b.log.tail().borrow();
+    assert_eq!((complete_from, b.source('a').complete_from), (Sequence(3), Sequence(3)));
+    a.publish(&[discharged('a', 4)]).await;
+    a.acknowledged_by(&b.node, 3).await;
+    assert_eq!(b.source('a').complete_from, complete_from, "what comes while it is heard moves nothing");
     // A narrower one takes that back with the next batch, and one that is as wide keeps it.
     a.grants(&forwards(NO_HOLDS));
     a.publish(&[discharged('a', 3)]).await;
@@ -97,16 +105,19 @@ async fn a_wider_agreement_is_whole_once_the_link_has_begun_anew() {
 async fn a_source_is_relied_on_while_it_is_heard_and_nothing_of_it_is_in_quarantine() {
     let a = Side::new('a', vec![peer('b')], ALL);
     let b = Side::new('b', vec![dialled('a')], ALL);
-    assert!(!b.source('a').is_relied_on(NOW_NS), "nothing was heard yet");
+    assert!(!b.source('a').is_relied_on(NOW_NS, Sequence(1)), "nothing was heard yet");
     a.publish(&[discharged('a', 1)]).await;
     let stream = b.take_from(&a);
     b.holds(1).await;
     b.knows('a', true).await;
     a.acknowledged_by(&b.node, 1).await;
     let source = b.source('a');
+    assert!(!source.is_relied_on(NOW_NS, Sequence(0)), "an answer that does not show yet what came");
     let heard_ns = i64::try_from(HEARD_WITHIN.as_nanos()).expect("a minute");
     assert_eq!((source.is_up, source.complete_ns, source.lag_events), (true, NOW_NS, 0));
-    assert!(source.is_relied_on(NOW_NS + heard_ns) && !source.is_relied_on(NOW_NS + heard_ns + 1));
+    assert!(
+        source.is_relied_on(NOW_NS + heard_ns, Sequence(1)) && !source.is_relied_on(NOW_NS + heard_ns + 1, Sequence(1))
+    );
     stream.end().await;
     // What is remembered of it outlives the stream; when it had all stays as it was.
     b.federation.table().set_state(&a.node, Direction::Inbound, LinkState::Backoff, "gone");
@@ -122,7 +133,7 @@ async fn a_source_is_relied_on_while_it_is_heard_and_nothing_of_it_is_in_quarant
         before: None,
     };
     b.federation.table().remember(&a.node, |progress| progress.quarantine.push(quarantined));
-    assert!(!b.source('a').is_relied_on(NOW_NS));
+    assert!(!b.source('a').is_relied_on(NOW_NS, Sequence(1)));
 }
 
 #[tokio::test]

@@ -177,7 +177,8 @@ impl Queries {
 
     /// A clearance as a watch tells it: what it comes to, without the steps that brought it there.
     fn in_short(&self, clearance: &crate::views::clearance::Clearance) -> proto::ClearanceStatus {
-        let mut message = self.clearance_message(clearance);
+        // Each change is told as of its event, and what came later follows: it rests on what the sources are known to have sent by now.
+        let mut message = self.clearance_message(clearance, Sequence(u64::MAX));
         message.revised.clear();
         for lifecycle in &mut message.lifecycles {
             lifecycle.steps.clear();

@@ -107,7 +107,7 @@ impl Queries {
                     folded += 1;
                     let found = self.found(&asking, through, &unit).await?;
                     if self.stands_at(record, &found, &question)?
-                        && let Some(clearance) = self.row(&unit, &found, &wanted)
+                        && let Some(clearance) = self.row((&unit, through), &found, &wanted)
                     {
                         bytes += prost::Message::encoded_len(&clearance);
                         page.push(clearance);
@@ -151,7 +151,12 @@ impl Queries {
     }
 
     /// The clearance of a subject by its own number, where it is as the request wants it.
-    fn row(&self, unit: &Subject, found: &Found, wanted: &Wanted) -> Option<proto::ClearanceStatus> {
+    fn row(
+        &self,
+        (unit, through): (&Subject, Sequence),
+        found: &Found,
+        wanted: &Wanted,
+    ) -> Option<proto::ClearanceStatus> {
         let clearance = found.clearance.as_ref()?;
         let own = clearance.own_lifecycle();
         let set_by = own.and_then(|own| own.folded.whole.set_by.map(|index| &own.steps[index]));
@@ -167,7 +172,7 @@ impl Queries {
                     && range.end_time.as_ref().is_none_or(|end| time < time_ns(Some(end)))
             })
         });
-        let mut message = (in_state && held && in_time).then(|| self.clearance_message(clearance))?;
+        let mut message = (in_state && held && in_time).then(|| self.clearance_message(clearance, through))?;
         // The declarant's own number gives way to that of customs.
         message.subject = Some(super::message::message(own.map_or(unit, |own| &own.subject)));
         Some(message)

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     api::queries::{Queries, timeline::subject_message},
-    domain::clearance::{self, AnomalyKind, Coverage, Standing},
+    domain::{
+        Sequence,
+        clearance::{self, AnomalyKind, Coverage, Standing},
+    },
     views::{
         associations::statement::Subject,
         clearance::{Clearance, Filed, Held, Unit},
@@ -19,14 +22,14 @@ use crate::{
 const TOLD_MAX: usize = 256;
 
 impl Queries {
-    /// A clearance as the API says it.
-    pub(super) fn clearance_message(&self, clearance: &Clearance) -> proto::ClearanceStatus {
+    /// A clearance as the API says it. What it rests on must have come by `through`.
+    pub(super) fn clearance_message(&self, clearance: &Clearance, through: Sequence) -> proto::ClearanceStatus {
         let mut obstacles: Vec<i32> =
             clearance.obstacles.iter().map(|obstacle| i32::from(self::obstacle(*obstacle))).collect();
         if clearance.withheld {
             obstacles.push(Obstacle::Withheld.into());
         }
-        if !self.relies_on(&clearance.origins) {
+        if !self.relies_on(&clearance.origins, through) {
             obstacles.push(Obstacle::SourceIncomplete.into());
         }
         let revised = clearance.revised.iter().skip(clearance.revised.len().saturating_sub(TOLD_MAX));

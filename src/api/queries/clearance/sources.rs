@@ -26,15 +26,15 @@ impl Queries {
         std::iter::once(own).chain(others.iter().map(freshness)).collect()
     }
 
-    /// Whether all that decides a release has come from each of some nodes.
-    pub(super) fn relies_on(&self, nodes: &BTreeSet<SpiffeId>) -> bool {
+    /// Whether all that decides a release has come from each of some nodes, as far as the answer reflects the log.
+    pub(super) fn relies_on(&self, nodes: &BTreeSet<SpiffeId>, through: Sequence) -> bool {
         if nodes.is_empty() {
             return true;
         }
         let now_ns = self.parts.clock.now_ns();
         let sources = self.parts.federation.sources();
         let is_relied_on =
-            |node: &SpiffeId| sources.iter().any(|source| source.node == *node && source.is_relied_on(now_ns));
+            |node: &SpiffeId| sources.iter().any(|source| source.node == *node && source.is_relied_on(now_ns, through));
         nodes.iter().all(is_relied_on)
     }
 }

@@ -90,6 +90,14 @@ async fn goods_stay_while_a_node_with_part_in_them_is_not_relied_on() {
     assert_eq!(linked.obstacles(ours.container_subject()).await, []);
     linked.hear(true);
     assert_eq!(linked.obstacles(shared.container_subject()).await, []);
+    // It has begun to be complete with what the view has not applied yet.
+    let view = linked.node.search_view.progress().applied;
+    let complete_from =
+        |from| linked.table.change(&spiffe(ELSEWHERE), Direction::Inbound, |link| link.complete_from = from);
+    complete_from(view.next());
+    assert_eq!(linked.obstacles(shared.container_subject()).await, silent);
+    complete_from(view);
+    assert_eq!(linked.obstacles(shared.container_subject()).await, []);
     // A minute later it has not been heard again, and then it is; the link's state alone decides nothing.
     linked.table.set_state(&spiffe(ELSEWHERE), Direction::Inbound, LinkState::Backoff, "gone");
     linked.clock.advance_ns(HEARD_WITHIN.as_nanos() as i64);
