@@ -1,10 +1,17 @@
 //! `tradelane subscription` as a person or a script runs it: the built binary against a whole node.
 
+use std::{path::Path, process::Stdio, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::{sleep, timeout},
+};
 
 use crate::{
     cli::{Person, Said, discharges},
-    harness::Harness,
+    harness::{Harness, PATIENCE},
 };
 
 fn json(said: &Said) -> Value {
@@ -115,5 +122,42 @@ async fn what_a_command_cannot_process_is_parked_replayed_and_dropped() {
     let said = port.runs(&[&consume[..], &["test \"$TRADELANE_REPLAYED\" = 1", "--count", "7"]].concat()).await;
     assert!(said.code == 0 && said.err.contains("7 events settled"), "{}", said.err);
     assert_eq!(lines(&port.runs(&list).await).len(), 0);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_consumer_finishes_and_settles_what_is_in_hand_and_takes_no_more() {
+    let harness = Harness::start().await;
+    let port = Person::new(&harness, &harness.port);
+    let file = port.file("events.ndjson", &discharges(3, None).join("\n"));
+    assert_eq!(port.runs(&["publish", &file]).await.code, 0);
+    assert_eq!(port.runs(&["subscription", "create", "gate", "--from", "earliest"]).await.code, 0);
+    let (begun, go_on) = (port.path("begun"), port.path("go-on"));
+    let command = format!("echo >> '{begun}'; until test -e '{go_on}'; do sleep 0.05; done");
+    let mut consume = port.command(&["subscription", "consume", "gate", "--exec", &command]);
+    let mut running = consume.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the program runs");
+    timeout(PATIENCE, async {
+        while !Path::new(&begun).exists() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the command begins");
+    let pid = Pid::from_raw(running.id().expect("it runs").cast_signed()).expect("a process");
+    kill_process(pid, Signal::INT).expect("a signal is sent");
+    // The command ends only after the program has heard of it.
+    let mut said = BufReader::new(running.stderr.take().expect("it is piped")).lines();
+    let mut line = async || timeout(PATIENCE, said.next_line()).await.expect("it says so").expect("text");
+    while !line().await.expect("it is still there").contains("finishing what is under way") {}
+    std::fs::write(&go_on, "").expect("a file");
+    while !line().await.expect("it counts at its end").contains("1 events settled") {}
+    let ended = timeout(PATIENCE, running.wait()).await.expect("it ends").expect("a status");
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&begun).expect("begun").lines().count(), 1, "no other event was begun");
+
+    // The one was settled for good; the others were given back untried.
+    let rest = lines(&port.runs(&["subscription", "consume", "gate", "-o", "jsonl", "--until-caught-up"]).await);
+    let attempts: Vec<&Value> = rest.iter().map(|delivery| &delivery["deliveryAttempt"]).collect();
+    assert_eq!(attempts, [1, 1], "{rest:?}");
     harness.stop().await;
 }
