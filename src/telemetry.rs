@@ -103,6 +103,8 @@ metrics_list! {
         "Events that went over links to peers.";
     PEER_EVENTS_QUARANTINED_TOTAL = Counter "tradelane_peer_events_quarantined_total" []
         "Events of peers that were not taken, one by one.";
+    PEER_REVISIONS_UNDECIDED_TOTAL = Counter "tradelane_peer_revisions_undecided_total" []
+        "Revisions that were not sent to a peer since they could not be followed back to their originals.";
     PEER_LINK_CHANGES_TOTAL = Counter "tradelane_peer_link_changes_total" ["direction", "state"]
         "Changes of the state of links to peers, by the state that they came to.";
     PEER_LINK_STATE = Gauge "tradelane_peer_link_state" ["direction", "peer", "state"]

@@ -12,8 +12,9 @@ use crate::{
 
 /// At most so many versions are remembered of one peer; of more, the oldest are forgotten, and said so.
 const VERSIONS_MAX: usize = 32;
-/// A chain of revisions is followed back so far.
-const CHAIN_MAX: usize = 64;
+/// A chain of revisions is followed back so far: each step is a look-up, and whoever revises one event for ever must not cost the link more
+/// with every revision. What lies further back is not known, and said so.
+pub(super) const CHAIN_MAX: usize = 64;
 
 /// One version of an agreement, and the stretch of the log that it decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,7 +87,7 @@ impl History {
     }
 
     /// Whether a revision has an original that went to the peer, that may have gone without the peer ever saying so, or that would go by the
-    /// agreement at its place.
+    /// agreement at its place. None where nobody can know: the chain of revisions is too long to be followed back.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -96,17 +97,17 @@ impl History {
         log: &dyn EventLog,
         record: &Record,
         now_ns: i64,
-    ) -> Result<bool, LogError> {
+    ) -> Result<Option<bool>, LogError> {
         let mut revision = record.clone();
         for _ in 0..CHAIN_MAX {
-            let Some(original) = original_of(log, &revision).await? else { return Ok(false) };
+            let Some(original) = original_of(log, &revision).await? else { return Ok(Some(false)) };
             let went = self.let_through(agreement, &original, now_ns)? == Some(true);
             if went || self.may_have_sent(agreement, &original, now_ns)? {
-                return Ok(true);
+                return Ok(Some(true));
             }
             revision = original;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Whether a version that decided an event's place let it go; none where no version is remembered that did.

@@ -20,7 +20,7 @@ use super::{
     messages, opening,
     position::LinkPosition,
     sources,
-    table::{Direction, LinkState, Reservation},
+    table::{Direction, LinkState, Reservation, TakenOver},
 };
 use crate::{
     identity::{Caller, Peers},
@@ -131,9 +131,10 @@ impl Outbox {
             self.parts.table.notice(&self.caller.id, Direction::Outbound, &notice);
         }
         if read.position.is_some() {
-            self.parts.table.acknowledged(&self.caller.id, start.position);
+            let acknowledged = Some(start.position);
+            reservation.remember(|progress| progress.acknowledged = acknowledged).map_err(|TakenOver| taken_over())?;
         }
-        let history = self.note(&agreement, start.position).await?;
+        let history = self.note(&agreement, start.position, &reservation).await?;
         let sends_whole = self.sends_whole(&agreement);
         Ok(Sending {
             changes,
@@ -173,15 +174,21 @@ impl Outbox {
 
     /// Remembers which agreement decides what follows a place, and gives all that ever did. Nothing goes by an agreement that is not
     /// remembered durably: after a crash nobody would know what its revisions have to follow.
-    async fn note(&self, agreement: &Agreement, position: LinkPosition) -> Result<History, Ended> {
+    async fn note(
+        &self,
+        agreement: &Agreement,
+        position: LinkPosition,
+        reservation: &Reservation,
+    ) -> Result<History, Ended> {
         let grants = history::in_force(&agreement.rights, self.parts.clock.now_ns());
         let (peer, table) = (&agreement.peer.node, &self.parts.table);
-        let before = table.progress(peer).versions;
-        let versions = table.remember(peer, |progress| {
+        let noted = reservation.remember(|progress| {
+            let before = progress.versions.clone();
             history::note(&mut progress.versions, grants, position.sequence.get(), progress.acknowledged);
-            progress.versions.clone()
+            (before != progress.versions, progress.versions.clone())
         });
-        if versions != before {
+        let (is_new, versions) = noted.map_err(|TakenOver| taken_over())?;
+        if is_new {
             tokio::select! {
                 biased;
                 ended = self.must_end() => return Err(ended),

@@ -77,7 +77,7 @@ impl Federation {
         if passed {
             goes = history.let_through(&then, record, now_ns)?.unwrap_or(goes);
         }
-        let goes = goes || history.sent_original_of(&agreement, &*parts.log, record, now_ns).await?;
+        let goes = goes || history.sent_original_of(&agreement, &*parts.log, record, now_ns).await?.unwrap_or(false);
         let refused = status.refused_there.iter().any(|event| event.source_sequence == sequence.get());
         Ok(match judged {
             _ if goes && refused => Reach::RefusedThere,

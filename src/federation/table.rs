@@ -318,11 +318,6 @@ impl PeerTable {
         self.entries().values().filter_map(|entry| entry.shown).collect()
     }
 
-    /// Notes how far a peer has acknowledged; never moves back within a life of the log.
-    pub fn acknowledged(&self, node: &SpiffeId, position: LinkPosition) {
-        self.remember(node, |progress| progress.acknowledged = Some(position));
-    }
-
     fn entry<'a>(&self, entries: &'a mut BTreeMap<SpiffeId, Entry>, node: &SpiffeId) -> &'a mut Entry {
         entries.entry(node.clone()).or_insert_with(|| Entry::new(PeerProgress::default(), self.clock.now_ns()))
     }

@@ -15,7 +15,7 @@ use crate::{
         agreement::Agreement,
         changes::Changes,
         ended::{Ended, cannot_read},
-        history::History,
+        history::{CHAIN_MAX, History},
         messages,
         position::LinkPosition,
         sources,
@@ -91,7 +91,7 @@ impl Sending {
     async fn look_again(&mut self) -> Result<(), Ended> {
         let peer_epochs = std::mem::take(&mut self.agreement.peer_epochs);
         self.agreement = Agreement { peer_epochs, ..self.outbox.agreement()? };
-        self.history = self.outbox.note(&self.agreement, self.position).await?;
+        self.history = self.outbox.note(&self.agreement, self.position, &self.reservation).await?;
         self.sends_whole = self.outbox.sends_whole(&self.agreement);
         Ok(())
     }
@@ -114,7 +114,9 @@ impl Sending {
                 let position = acknowledged.position.as_ref().and_then(LinkPosition::read);
                 let known = position.filter(|at| at.epoch == self.position.epoch && at.sequence <= self.sent);
                 let position = known.ok_or_else(|| Ended::protocol("acknowledges what was never sent"))?;
-                table.acknowledged(peer, position);
+                self.reservation
+                    .remember(|progress| progress.acknowledged = Some(position))
+                    .map_err(|TakenOver| taken_over())?;
                 let head = self.follower.tail();
                 table.change(peer, Direction::Outbound, |link| link.head_sequence = head.get());
                 let at_end = head <= position.sequence;
@@ -174,10 +176,27 @@ impl Sending {
             Ok(()) => Ok(true),
             Err(why) if why.may_follow_its_original() => {
                 let log = &*self.outbox.parts.log;
-                self.history.sent_original_of(&self.agreement, log, record, now_ns).await
+                let sent = self.history.sent_original_of(&self.agreement, log, record, now_ns).await?;
+                if sent.is_none() {
+                    self.say_unknown(record);
+                }
+                Ok(sent.unwrap_or(false))
             }
             Err(_) => Ok(false),
         }
+    }
+
+    /// Says of a revision that it stays, since nobody can know what it follows.
+    fn say_unknown(&self, record: &Record) {
+        let (table, peer) = (&self.outbox.parts.table, &self.outbox.caller.id);
+        let notice = format!(
+            "the event at sequence {} was not sent: the agreement does not cover it, and its original, which may have been sent, lies \
+             more than {CHAIN_MAX} revisions back; if the peer holds the original, tell its operator",
+            record.sequence
+        );
+        metrics::counter!(telemetry::PEER_REVISIONS_UNDECIDED_TOTAL).increment(1);
+        tracing::error!(%peer, sequence = %record.sequence, notice, "a revision cannot be followed back to its original");
+        table.notice(peer, Direction::Outbound, &notice);
     }
 
     /// Notes durably that what is gathered may have gone, before it goes: whatever becomes of the acknowledgement, its revisions follow it.

@@ -101,6 +101,27 @@ impl PeerTable {
 }
 
 impl Reservation {
+    /// Changes what is remembered of the receiver, in one step with seeing that this stream is still the latest: one that was taken over
+    /// from must not set back what its successor has noted. It is written soon after.
+    ///
+    /// # Errors
+    /// A later stream has taken over: nothing is changed.
+    pub(in crate::federation) fn remember<T>(
+        &self,
+        change: impl FnOnce(&mut PeerProgress) -> T,
+    ) -> Result<T, TakenOver> {
+        let changed = {
+            let mut entries = self.table.entries();
+            let entry = self.table.entry(&mut entries, &self.node);
+            if entry.sent.stream != self.stream {
+                return Err(TakenOver);
+            }
+            change(&mut entry.progress)
+        };
+        self.table.remembered.send_modify(|changes| *changes += 1);
+        Ok(changed)
+    }
+
     /// Notes durably that everything up to a place may have been sent; to be called before it is. A call that is dropped has noted nothing.
     ///
     /// # Errors

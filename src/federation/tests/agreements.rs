@@ -2,7 +2,10 @@
 //! than the receiver gives credit for.
 
 use super::*;
-use crate::wire::proto::{Audience, Reach};
+use crate::{
+    federation::{history::CHAIN_MAX, table::Direction},
+    wire::proto::{Audience, Reach},
+};
 
 /// `a` forwards to `b`.
 fn pair(policy: &str) -> (Side, Side) {
@@ -216,4 +219,38 @@ async fn a_retraction_follows_what_went_under_an_agreement_that_has_ended_since(
     let versions = a.federation.table().progress(&b.node).versions;
     let stretches: Vec<_> = versions.iter().map(|version| (version.after, version.through)).collect();
     assert_eq!(stretches, [(0, Some(3)), (3, None)]);
+}
+
+#[tokio::test]
+async fn a_revision_that_cannot_be_followed_back_stays_and_the_operator_is_told() {
+    let (a, b) = pair(ALL);
+    let original = discharged('a', 0);
+    a.publish(std::slice::from_ref(&original)).await;
+    let _stream = b.take_from(&a);
+    a.acknowledged_by(&b.node, 1).await;
+    a.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    let mut chain = vec![original];
+    for minute in 0..CHAIN_MAX as i32 {
+        let next = chain.last().expect("never empty").corrected(|event| event.utc_offset_minutes = Some(minute));
+        a.publish(std::slice::from_ref(&next)).await;
+        chain.push(next);
+    }
+    let known = chain.len() as u64;
+    a.acknowledged_by(&b.node, known).await;
+    assert_eq!(said(&b.records().await), sent(&chain), "as far back as it is followed");
+    assert_eq!(a.federation.table().progress(&b.node).notices[Direction::Outbound as usize], "");
+
+    a.publish(&[chain.last().expect("never empty").retracted()]).await;
+    let told = async {
+        loop {
+            let notice = a.federation.table().progress(&b.node).notices[Direction::Outbound as usize].clone();
+            if !notice.is_empty() {
+                return notice;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let notice = timeout(PATIENCE, told).await.expect("told");
+    assert!(notice.contains(&format!("sequence {} was not sent", known + 1)), "{notice}");
+    assert_eq!(b.records().await.len() as u64, known);
 }

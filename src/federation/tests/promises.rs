@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::Epoch,
-    federation::{agreement::Withheld, reach::Reach},
+    federation::{agreement::Withheld, position::LinkPosition, reach::Reach, table::TakenOver},
     log::contract::EpochFacts,
     wire::proto::{self, replicate_response},
 };
@@ -213,4 +213,19 @@ async fn what_came_back_and_was_passed_on_may_come_back_once_more() {
     c.acknowledged_by(&a.node, 5).await;
     assert!(from_c.is_up(), "the link is not refused");
     assert_eq!(a.log.tail().borrow().get(), 5, "and nothing is stored twice");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_taken_over_from_changes_nothing_that_is_remembered() {
+    let a = Side::new('a', vec![peer('b')], ALL);
+    let (table, receiver) = (a.federation.table(), node('b'));
+    let position =
+        |sequence| LinkPosition { epoch: Epoch(uuid::Uuid::nil()), sequence: Sequence(sequence), chain: [0; 32] };
+    let first = table.begin_stream(&receiver);
+    first.remember(|progress| progress.acknowledged = Some(position(1))).expect("the latest");
+    let second = table.begin_stream(&receiver);
+    second.remember(|progress| progress.acknowledged = Some(position(9))).expect("the latest");
+    let late = first.remember(|progress| progress.acknowledged = Some(position(2)));
+    assert_eq!(late, Err(TakenOver));
+    assert_eq!(table.progress(&receiver).acknowledged, Some(position(9)));
 }
