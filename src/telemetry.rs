@@ -185,16 +185,33 @@ pub fn metrics_recorder() -> &'static PrometheusHandle {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
             .and_then(PrometheusBuilder::install_recorder)
             .expect("the buckets are not empty, and nothing else of this program installs a recorder");
-        for metric in ALL {
-            match metric.kind {
-                Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
-                Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
-                Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
-            }
-        }
+        describe();
         metrics::gauge!(BUILD_INFO, "version" => version()).set(1.0);
         recorder
     })
+}
+
+/// Renders what `set` sets, and nothing else: for series of things that come and go, such as peers. The recorder of the process never
+/// forgets a series, and would tell the last value of one that is gone for ever. A metric is set here or there, never in both.
+#[must_use]
+pub fn rendered_once(set: impl FnOnce()) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        describe();
+        set();
+    });
+    recorder.handle().render()
+}
+
+/// Tells the present recorder what every metric says.
+fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
 }
 
 /// The program's version, with the commit where the build knew it (the variable `TRADELANE_COMMIT` at compile time).

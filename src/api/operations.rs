@@ -18,8 +18,9 @@ use crate::telemetry;
 /// Whether the node is ready for calls; where it is not, why.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What `/metrics` asks to bring gauges up to date that nobody changes by events, such as free space.
-pub type Refresh = Arc<dyn Fn() + Send + Sync>;
+/// What `/metrics` asks to bring gauges up to date that nobody changes by events, such as free space. It returns the rendered series of
+/// what comes and goes, such as peers.
+pub type Refresh = Arc<dyn Fn() -> String + Send + Sync>;
 
 #[derive(Clone)]
 struct Operations {
@@ -56,7 +57,7 @@ async fn ready(State(operations): State<Operations>) -> impl IntoResponse {
 }
 
 async fn metrics(State(operations): State<Operations>) -> impl IntoResponse {
-    (operations.refresh)();
+    let passing = (operations.refresh)();
     operations.metrics.run_upkeep();
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], operations.metrics.render())
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], operations.metrics.render() + &passing)
 }

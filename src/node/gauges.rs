@@ -75,21 +75,21 @@ impl Gauges {
             metrics::gauge!(telemetry::DURABLE_CONSUMERS).set(durable.consumers as f64);
             metrics::gauge!(telemetry::DURABLE_LAG_EVENTS).set(durable.lag_events_max as f64);
             metrics::gauge!(telemetry::DEAD_LETTERS).set(durable.dead_letters as f64);
-            refresh_peers(&inner.federation);
             let disk = inner.admin.disk();
             metrics::gauge!(telemetry::DATA_USED_BYTES).set(disk.used_bytes as f64);
             metrics::gauge!(telemetry::DATA_FREE_BYTES).set(disk.free_bytes as f64);
+            telemetry::rendered_once(|| set_peers(&inner.federation))
         })
     }
 }
 
-fn refresh_peers(federation: &Federation) {
+fn set_peers(federation: &Federation) {
     for (peer, status) in federation.list() {
         let node = peer.node.to_string();
         for (direction, link) in [(Direction::Inbound, &status.inbound), (Direction::Outbound, &status.outbound)] {
             let lag = federation.lag(&status, direction);
             let word = direction.word();
-            refresh_link(&node, word, link);
+            set_link(&node, word, link);
             metrics::gauge!(telemetry::PEER_LAG_EVENTS, "direction" => word, "peer" => node.clone())
                 .set(lag.events as f64);
             metrics::gauge!(telemetry::PEER_LAG_SECONDS, "direction" => word, "peer" => node.clone())
@@ -100,7 +100,7 @@ fn refresh_peers(federation: &Federation) {
     }
 }
 
-fn refresh_link(node: &str, direction: &'static str, link: &LinkStatus) {
+fn set_link(node: &str, direction: &'static str, link: &LinkStatus) {
     for state in LinkState::ALL {
         let is = f64::from(u8::from(link.state == state));
         metrics::gauge!(telemetry::PEER_LINK_STATE, "direction" => direction, "peer" => node.to_owned(), "state" => state.word())

@@ -9,11 +9,14 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tradelane::{testing::nodes, wire::proto::PeerLinkState};
+use tradelane::{
+    testing::nodes,
+    wire::proto::{self, PeerLinkState, node_service_client::NodeServiceClient},
+};
 
 use crate::{
     harness::PATIENCE,
-    peers::{comes_to, discharged, holds, publish, two},
+    peers::{channel, comes_to, discharged, holds, publish, two},
     process::Process,
 };
 
@@ -89,4 +92,12 @@ async fn a_node_says_of_every_peer_what_its_operator_must_know() {
     assert_eq!((state("caught_up"), state("backoff") + state("connecting")), (0.0, 1.0));
     let error = |class| value(&metrics, "tradelane_peer_last_error", &[inbound[0], inbound[1], ("class", class)]);
     assert_eq!((error("broken"), error("refused")), (1.0, 0.0));
+
+    // A peer that is taken out of the file is gone from the metrics too, where its last values would look like news.
+    b.write_peers(&[], &sites);
+    let mut operator = NodeServiceClient::new(channel(b, &b.operator).await);
+    operator.reload(proto::ReloadRequest {}).await.expect("good files");
+    let metrics = metrics_of(operations).await;
+    assert!(!metrics.contains(a.node.as_str()), "{metrics}");
+    assert!(metrics.contains("tradelane_peer_events_total"), "what is counted of all peers stays: {metrics}");
 }
