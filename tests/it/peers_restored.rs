@@ -6,12 +6,16 @@ use std::{collections::BTreeMap, path::Path};
 use prost::Message;
 use serde_json::Value;
 use tonic::Code;
+use tonic_types::StatusExt;
 use tradelane::{
     clock::{Clock, SystemClock},
     testing::nodes::{self, PeerEntry, Site},
     wire::{
         PublishRequest,
-        proto::{self, Event, PeerLinkState, event_service_client::EventServiceClient},
+        proto::{
+            self, Event, PeerLinkState, SubscribeRequest, event_service_client::EventServiceClient, subscribe_request,
+            subscribe_response,
+        },
     },
 };
 
@@ -49,6 +53,22 @@ async fn publish_patiently(site: &Site, events: &[Event]) -> Option<tonic::Statu
     first
 }
 
+/// What a subscriber who goes on after a position receives until she has caught up.
+async fn read_after(site: &Site, position: &str) -> Result<Vec<proto::RecordedEvent>, tonic::Status> {
+    let mut client = EventServiceClient::new(channel(site, &site.operator).await);
+    let start = Some(subscribe_request::Start::AfterPosition(position.to_owned()));
+    let mut stream = client.subscribe(SubscribeRequest { start, filters: Vec::new() }).await?.into_inner();
+    let mut received = Vec::new();
+    loop {
+        match stream.message().await?.and_then(|message| message.message) {
+            Some(subscribe_response::Message::Events(batch)) => received.extend(batch.events),
+            Some(subscribe_response::Message::CaughtUp(_)) => return Ok(received),
+            Some(_) => {}
+            None => panic!("it ended without a reason"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_restored_from_a_backup_takes_back_what_it_lost_before_anything_new_is_published() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -66,7 +86,8 @@ async fn a_node_restored_from_a_backup_takes_back_what_it_lost_before_anything_n
     publish(a, &numbered('a', 20..40)).await;
     publish(b, &numbered('b', 5..10)).await;
     holds(a, 50).await;
-    let lived = of(&holds(b, 50).await, b)[9].origin.clone().expect("always said");
+    let before = holds(b, 50).await;
+    let lived = of(&before, b)[9].origin.clone().expect("always said");
 
     remembers(a, &link(a, b, "inbound")["position"]).await;
 
@@ -98,6 +119,13 @@ async fn a_node_restored_from_a_backup_takes_back_what_it_lost_before_anything_n
     assert_eq!(bytes_of(&own[10..]), encoded(&[discharged('b', 100)]), "and only then what is new");
     let at_a = holds(a, 51).await;
     assert_eq!(bytes_of(&of(&at_a, b)), encoded(&[numbered('b', 0..10), vec![discharged('b', 100)]].concat()));
+    // A reader who stood in what was lost is told, and from where she misses nothing; one who stood before it simply goes on.
+    let refused = read_after(b, &before[49].position).await.expect_err("the log goes on elsewhere");
+    let said = refused.get_details_error_info().unwrap_or_else(|| panic!("no details: {refused:?}"));
+    assert_eq!((refused.code(), said.reason.as_str()), (Code::FailedPrecondition, "EPOCH_CHANGED"), "{refused:?}");
+    let again = read_after(b, &said.metadata["resume_position"]).await.expect("it begins");
+    assert_eq!(again, at_b[25..], "everything since the backup");
+    assert_eq!(read_after(b, &before[9].position).await.expect("it begins"), at_b[10..]);
     // Both operators are told.
     let shown = operate(b, &["node", "show"]);
     assert!(shown.out.contains("5 events of this node came back"), "{}", shown.out);
