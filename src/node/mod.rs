@@ -81,7 +81,7 @@ pub enum StartError {
     #[error("{}", .0.with_cause())]
     Peers(crate::storage::StorageError),
     /// What is stored of durable subscriptions cannot be read.
-    #[error("{0}; restore this node from a backup")]
+    #[error("{0}; {advice}", advice = crate::storage::RESTORE_ADVICE)]
     Subscriptions(String),
     /// The log cannot be opened.
     #[error(transparent)]

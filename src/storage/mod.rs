@@ -27,6 +27,11 @@ pub type ChainHash = [u8; 32];
 /// What the first record's chain builds on.
 pub const CHAIN_START: ChainHash = [0; 32];
 
+/// What is left to do where what was durable is missing or altered: nothing that this node still has can make it whole. Every message of
+/// damage ends with it, so that whoever is called at night has the commands at hand.
+pub const RESTORE_ADVICE: &str = "restore this node from a backup: move the data directory aside, run `tradelane restore --config FILE \
+                                  BACKUP` and start the node again; it takes back from its peers what the backup lacks";
+
 /// Why stored state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {

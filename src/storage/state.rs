@@ -18,7 +18,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    StorageError,
+    RESTORE_ADVICE, StorageError,
     bytes::{Malformed, Reader, put_varint},
 };
 
@@ -227,7 +227,7 @@ pub fn recover(
     }
     Err(StorageError::Damaged(format!(
         "subscriptions and their acknowledged positions are not as they were acknowledged: {} entries were stored, and {} are there or \
-         some are altered; restore this node from a backup",
+         some are altered; {RESTORE_ADVICE}",
         promised.entries,
         state.table.digest().entries
     )))

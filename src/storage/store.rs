@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    StorageError,
+    RESTORE_ADVICE, StorageError,
     durable::{self, SyncReason},
     keys,
     value::{self, Stored, StoredValue},
@@ -89,15 +89,14 @@ impl Store {
             .flush_every_ms(None);
         // On some damaged files sled panics where it should answer: that is damage as well.
         let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| open_unlocked(&config)));
-        let advice = "move the directory aside and restore this node from a backup";
         let tree = match opened {
             Ok(Ok(tree)) => tree,
             Ok(Err(sled::Error::Io(error))) => return Err(io("open")(error)),
             Ok(Err(source)) => {
-                return Err(StorageError::Damaged(format!("sled cannot open {shown}: {source}; {advice}")));
+                return Err(StorageError::Damaged(format!("sled cannot open {shown}: {source}; {RESTORE_ADVICE}")));
             }
             Err(_) => {
-                return Err(StorageError::Damaged(format!("sled panicked opening {shown}; {advice}")));
+                return Err(StorageError::Damaged(format!("sled panicked opening {shown}; {RESTORE_ADVICE}")));
             }
         };
         let file = OpenOptions::new().write(true).open(directory.join("db")).map_err(io("open the file of"))?;

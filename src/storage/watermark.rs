@@ -20,7 +20,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    ChainHash, StorageError,
+    ChainHash, RESTORE_ADVICE, StorageError,
     bytes::{Malformed, Reader},
     durable::{self, SyncReason},
     state::StateDigest,
@@ -108,7 +108,7 @@ impl WatermarkFile {
         }
         let (watermark, counter) = newest.ok_or_else(|| {
             StorageError::Damaged(format!(
-                "both slots of {} are damaged, so that nothing says what must be stored; restore this node from a backup",
+                "both slots of {} are damaged, so that nothing says what must be stored; {RESTORE_ADVICE}",
                 path.display()
             ))
         })?;

@@ -7,6 +7,7 @@ mod clearance_linked;
 mod clearance_sources;
 mod cli;
 mod consumer;
+mod damaged;
 mod demo;
 mod durable;
 mod durable_killed;

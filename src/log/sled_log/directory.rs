@@ -8,7 +8,7 @@
 use crate::{
     domain::Sequence,
     storage::{
-        StorageError,
+        RESTORE_ADVICE, StorageError,
         bytes::{Malformed, Reader},
         durable::SyncReason,
         keys,
@@ -152,6 +152,6 @@ fn decode(bytes: &[u8]) -> Result<Vec<(Sequence, u32, i64)>, Malformed> {
 fn lost(page: u32, next: Sequence, stored_through: Sequence, how: &str) -> StorageError {
     StorageError::Damaged(format!(
         "page {page} of the directory of blocks is {how}: events from sequence {next} through {stored_through} were stored durably and \
-         cannot be found; restore this node from a backup"
+         cannot be found; {RESTORE_ADVICE}"
     ))
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     storage::{
-        StorageError,
+        RESTORE_ADVICE, StorageError,
         durable::SyncReason,
         keys,
         state::{StateChange, StateDigest, TABLE_BYTES_MAX},
@@ -138,7 +138,7 @@ pub(super) fn read_sled(store: &crate::storage::store::Store) -> Result<Vec<(Byt
     for entry in store.scan(keys::STATE_PREFIX) {
         let (key, stored) = entry.map_err(|error| match error {
             error if error.is_damage() => StorageError::Damaged(format!(
-                "subscriptions and their acknowledged positions cannot be read ({}); restore this node from a backup",
+                "subscriptions and their acknowledged positions cannot be read ({}); {RESTORE_ADVICE}",
                 error.with_cause()
             )),
             other => other,
@@ -146,9 +146,9 @@ pub(super) fn read_sled(store: &crate::storage::store::Store) -> Result<Vec<(Byt
         let value =
             stored.split_first_chunk::<4>().filter(|(crc, value)| crc32fast::hash(value).to_le_bytes() == **crc);
         let Some((_, value)) = value else {
-            return Err(StorageError::Damaged(
-                "an entry of subscriptions and their acknowledged positions is altered; restore this node from a backup".to_owned(),
-            ));
+            return Err(StorageError::Damaged(format!(
+                "an entry of subscriptions and their acknowledged positions is altered; {RESTORE_ADVICE}"
+            )));
         };
         entries.push((Bytes::copy_from_slice(&key[keys::STATE_PREFIX.len()..]), Bytes::copy_from_slice(value)));
     }

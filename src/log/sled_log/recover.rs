@@ -32,7 +32,7 @@ use crate::{
     },
     log::contract::{EpochFacts, EventLog, TermIndex},
     storage::{
-        CHAIN_START, ChainHash, StorageError,
+        CHAIN_START, ChainHash, RESTORE_ADVICE, StorageError,
         directory_lock::DirectoryLock,
         epochs::{EpochRow, Epochs},
         fatal::{self, FatalHook},
@@ -167,8 +167,7 @@ fn read_promises(options: &LogOptions, clock: &dyn Clock) -> Result<(Epochs, Wat
         // A creation writes the watermark before sled's first file: where sled has one, events may stand that nothing vouches for.
         if data_dir.join(store::DIRECTORY_NAME).exists() {
             return Err(StorageError::Damaged(format!(
-                "{} holds events and no watermark says which; the watermark was removed or a restore did not finish: restore this node \
-                 from a backup into an empty directory",
+                "{} holds events and no watermark says which; the watermark was removed or a restore did not finish: {RESTORE_ADVICE}",
                 data_dir.display()
             ))
             .into());
@@ -177,7 +176,7 @@ fn read_promises(options: &LogOptions, clock: &dyn Clock) -> Result<(Epochs, Wat
     }
     let epochs = Epochs::read(data_dir)?.ok_or_else(|| {
         StorageError::Damaged(format!(
-            "{} has lost its file of epochs ({}): restore this node from a backup into an empty directory",
+            "{} has lost its file of epochs ({}): {RESTORE_ADVICE}",
             data_dir.display(),
             crate::storage::epochs::FILE_NAME
         ))
@@ -276,7 +275,7 @@ pub(super) fn check_last_blocks(
         let facts = OpenBlock::check(&bytes, row.first)?.facts;
         if facts.last() != row.last() || chain.is_some_and(|chain| chain != facts.chain_before) {
             return Err(StorageError::Damaged(format!(
-                "the block of events that begins at sequence {} does not continue the one before it; restore this node from a backup",
+                "the block of events that begins at sequence {} does not continue the one before it; {RESTORE_ADVICE}",
                 row.first
             )));
         }
@@ -284,7 +283,7 @@ pub(super) fn check_last_blocks(
     }
     if chain.is_some_and(|chain| chain != watermark.chain) {
         return Err(StorageError::Damaged(format!(
-            "the log in sled through sequence {} is not the one that the watermark promises; restore this node from a backup",
+            "the log in sled through sequence {} is not the one that the watermark promises; {RESTORE_ADVICE}",
             watermark.stored_through
         )));
     }
@@ -293,8 +292,7 @@ pub(super) fn check_last_blocks(
 
 fn missing((first, last): (Sequence, Sequence), how: &str, watermark: &Watermark) -> StorageError {
     StorageError::Damaged(format!(
-        "events from sequence {first} through {last} {how}, though everything through {} was stored durably; restore this node from a \
-         backup",
+        "events from sequence {first} through {last} {how}, though everything through {} was stored durably; {RESTORE_ADVICE}",
         watermark.stored_through
     ))
 }
@@ -304,8 +302,7 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(Tail, [u8; 3
     let stored = watermark.stored_through;
     if replayed.base > stored {
         return Err(StorageError::Damaged(format!(
-            "events from sequence {} through {} were acknowledged, and neither sled nor the journal holds them; restore this node from a \
-             backup",
+            "events from sequence {} through {} were acknowledged, and neither sled nor the journal holds them; {RESTORE_ADVICE}",
             stored.next(),
             replayed.base
         )));
@@ -313,7 +310,7 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(Tail, [u8; 3
     if replayed.through < stored {
         return Err(StorageError::Damaged(format!(
             "the journal has lost its end: it holds no event after sequence {}, and sled holds those through {stored}; what was \
-             acknowledged after them may be missing: restore this node from a backup",
+             acknowledged after them may be missing: {RESTORE_ADVICE}",
             replayed.through
         )));
     }
@@ -322,7 +319,7 @@ fn read_tail(replayed: &Replayed, watermark: &Watermark) -> Result<(Tail, [u8; 3
     let mut accepted_time_ns = watermark.accepted_time_ns;
     let broken = |at: Sequence| {
         StorageError::Damaged(format!(
-            "the journal does not continue the log at sequence {at}: its chain of hashes is broken; restore this node from a backup"
+            "the journal does not continue the log at sequence {at}: its chain of hashes is broken; {RESTORE_ADVICE}"
         ))
     };
     if replayed.base == stored && chain != watermark.chain {
@@ -353,8 +350,7 @@ fn complete_identities(shared: &Shared, identities: &RunFamily, writer: &mut Wri
     let mut after = identities.complete_through();
     if after > shared.last() {
         return Err(StorageError::Damaged(format!(
-            "the identity index knows sequence {after}, and the log ends at {}: acknowledged events are missing; restore this node from a \
-             backup",
+            "the identity index knows sequence {after}, and the log ends at {}: acknowledged events are missing; {RESTORE_ADVICE}",
             shared.last()
         )));
     }

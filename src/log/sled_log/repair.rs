@@ -19,7 +19,7 @@ use super::{
     recover::{IDENTITY_FAMILY, check_last_blocks},
 };
 use crate::storage::{
-    CHAIN_START, StorageError,
+    CHAIN_START, RESTORE_ADVICE, StorageError,
     durable::{self, SyncReason},
     fatal::FatalHook,
     keys,
@@ -147,7 +147,7 @@ fn copy_blocks(store: &Store, directory: &Directory, writer: &mut Writer) -> Res
     for row in directory.rows() {
         let lost = |how: &str| {
             StorageError::Damaged(format!(
-                "events from sequence {} through {} {how}; restore this node from a backup",
+                "events from sequence {} through {} {how}; {RESTORE_ADVICE}",
                 row.first,
                 row.last()
             ))

@@ -16,7 +16,9 @@ use super::{
 use crate::{
     domain::{Sequence, filter::TermPlan},
     log::contract::{Chunk, EpochFacts, Record},
-    storage::{CHAIN_START, ChainHash, StorageError, journal::Stored, keys, state::DurableState, store::Store},
+    storage::{
+        CHAIN_START, ChainHash, RESTORE_ADVICE, StorageError, journal::Stored, keys, state::DurableState, store::Store,
+    },
 };
 
 /// A read looks at no more blocks than this.
@@ -273,7 +275,7 @@ impl Shared {
     pub fn stored_block(&self, row: Row) -> Result<crate::storage::value::StoredValue, StorageError> {
         let lost = |how: &str| {
             StorageError::Damaged(format!(
-                "the block of events from sequence {} through {} {how}; restore this node from a backup",
+                "the block of events from sequence {} through {} {how}; {RESTORE_ADVICE}",
                 row.first,
                 row.last()
             ))

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{Epoch, Sequence},
-    storage::{ChainHash, StorageError, watermark::JournalEnd},
+    storage::{ChainHash, RESTORE_ADVICE, StorageError, watermark::JournalEnd},
 };
 
 /// The journal as found.
@@ -223,6 +223,6 @@ fn check_succession(older: &HalfFound, newer: &HalfFound) -> Result<(), StorageE
 
 fn damaged(name: &str, what: &str) -> StorageError {
     StorageError::Damaged(format!(
-        "the journal's file {name} {what}; events that were acknowledged may be missing: restore this node from a backup"
+        "the journal's file {name} {what}; events that were acknowledged may be missing: {RESTORE_ADVICE}"
     ))
 }
