@@ -131,8 +131,7 @@ impl Outbox {
             self.parts.table.notice(&self.caller.id, Direction::Outbound, &notice);
         }
         if read.position.is_some() {
-            let acknowledged = Some(start.position);
-            reservation.remember(|progress| progress.acknowledged = acknowledged).map_err(|TakenOver| taken_over())?;
+            reservation.acknowledged(start.position)?;
         }
         let history = self.note(&agreement, start.position, &reservation).await?;
         let sends_whole = self.sends_whole(&agreement);
@@ -182,12 +181,11 @@ impl Outbox {
     ) -> Result<History, Ended> {
         let grants = history::in_force(&agreement.rights, self.parts.clock.now_ns());
         let (peer, table) = (&agreement.peer.node, &self.parts.table);
-        let noted = reservation.remember(|progress| {
+        let (is_new, versions) = reservation.remember(|progress| {
             let before = progress.versions.clone();
             history::note(&mut progress.versions, grants, position.sequence.get(), progress.acknowledged);
             (before != progress.versions, progress.versions.clone())
-        });
-        let (is_new, versions) = noted.map_err(|TakenOver| taken_over())?;
+        })?;
         if is_new {
             tokio::select! {
                 biased;
@@ -219,9 +217,7 @@ impl Outbox {
         tokio::select! {
             biased;
             () = self.parts.draining.cancelled() => Ended::stopping("the node is stopping"),
-            () = self.superseded.cancelled() => {
-                taken_over()
-            }
+            () = self.superseded.cancelled() => TakenOver.into(),
             () = self.caller.closing.cancelled() => {
                 Ended::stopping(self.caller.ending().unwrap_or("the connection is ending").to_owned())
             }
@@ -229,7 +225,8 @@ impl Outbox {
     }
 }
 
-/// How a stream ends that another of the same receiver has taken over from.
-fn taken_over() -> Ended {
-    Ended::Here(ReplicationEndReason::Superseded, "the same receiver has opened another stream".to_owned())
+impl From<TakenOver> for Ended {
+    fn from(TakenOver: TakenOver) -> Self {
+        Self::Here(ReplicationEndReason::Superseded, "the same receiver has opened another stream".to_owned())
+    }
 }

@@ -8,7 +8,7 @@ use prost::Message;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::Status;
 
-use super::{BATCH_BYTES, CREDIT_BYTES_MAX, HEARTBEAT, Outbox, Requests, taken_over};
+use super::{BATCH_BYTES, CREDIT_BYTES_MAX, HEARTBEAT, Outbox, Requests};
 use crate::{
     domain::Sequence,
     federation::{
@@ -19,7 +19,7 @@ use crate::{
         messages,
         position::LinkPosition,
         sources,
-        table::{Direction, LinkState, Reservation, TakenOver},
+        table::{Direction, LinkState, Reservation},
     },
     log::{Chunk, FollowError, Follower, LogError, Record, chain_after},
     telemetry,
@@ -114,9 +114,7 @@ impl Sending {
                 let position = acknowledged.position.as_ref().and_then(LinkPosition::read);
                 let known = position.filter(|at| at.epoch == self.position.epoch && at.sequence <= self.sent);
                 let position = known.ok_or_else(|| Ended::protocol("acknowledges what was never sent"))?;
-                self.reservation
-                    .remember(|progress| progress.acknowledged = Some(position))
-                    .map_err(|TakenOver| taken_over())?;
+                self.reservation.acknowledged(position)?;
                 let head = self.follower.tail();
                 table.change(peer, Direction::Outbound, |link| link.head_sequence = head.get());
                 let at_end = head <= position.sequence;
@@ -204,7 +202,7 @@ impl Sending {
         tokio::select! {
             biased;
             ended = self.outbox.must_end() => Err(ended),
-            covered = self.reservation.cover(self.position.sequence) => covered.map_err(|TakenOver| taken_over()),
+            covered = self.reservation.cover(self.position.sequence) => covered.map_err(Ended::from),
         }
     }
 

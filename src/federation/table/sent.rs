@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::PeerTable;
 use crate::{
     domain::{Sequence, SpiffeId},
-    federation::progress::PeerProgress,
+    federation::{position::LinkPosition, progress::PeerProgress},
 };
 
 /// The file says that so many places more may have been sent than were: it is written once for so many. After a crash as many places of the
@@ -120,6 +120,14 @@ impl Reservation {
         };
         self.table.remembered.send_modify(|changes| *changes += 1);
         Ok(changed)
+    }
+
+    /// Notes how far the receiver has acknowledged.
+    ///
+    /// # Errors
+    /// A later stream has taken over: nothing is noted.
+    pub(in crate::federation) fn acknowledged(&self, position: LinkPosition) -> Result<(), TakenOver> {
+        self.remember(|progress| progress.acknowledged = Some(position))
     }
 
     /// Notes durably that everything up to a place may have been sent; to be called before it is. A call that is dropped has noted nothing.
