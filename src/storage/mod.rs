@@ -28,9 +28,10 @@ pub type ChainHash = [u8; 32];
 pub const CHAIN_START: ChainHash = [0; 32];
 
 /// What is left to do where what was durable is missing or altered: nothing that this node still has can make it whole. Every message of
-/// damage ends with it, so that whoever is called at night has the commands at hand.
-pub const RESTORE_ADVICE: &str = "restore this node from a backup: move the data directory aside, run `tradelane restore --config FILE \
-                                  BACKUP` and start the node again; it takes back from its peers what the backup lacks";
+/// damage that only a restore can mend ends with it, so that whoever is called at night has the commands at hand.
+pub const RESTORE_ADVICE: &str = "restore this node from a backup: stop it, move the data directory aside, run `tradelane restore \
+                                  --config FILE BACKUP` and start it again; what the backup lacks it takes back from its peers, as far as \
+                                  they hold it";
 
 /// Why stored state cannot be used.
 #[derive(Debug, thiserror::Error)]
