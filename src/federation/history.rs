@@ -14,7 +14,7 @@ use crate::{
 const VERSIONS_MAX: usize = 32;
 /// A chain of revisions is followed back so far: each step is a look-up, and whoever revises one event for ever must not cost the link more
 /// with every revision. What lies further back is not known, and said so.
-pub(super) const CHAIN_MAX: usize = 64;
+pub const CHAIN_MAX: usize = 64;
 
 /// One version of an agreement, and the stretch of the log that it decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

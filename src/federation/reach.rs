@@ -28,6 +28,8 @@ pub enum Reach {
     Pending,
     /// It is not for that peer.
     Withheld(Withheld),
+    /// It is not for that peer by itself, and stayed: it revises so many events in turn that nobody can know whether its original went.
+    Untraceable(Withheld),
     /// It is for that peer now, and was not when the link passed it: a wider agreement, and an association that binds a party, count from
     /// where the link stands.
     PassedBefore,
@@ -77,13 +79,16 @@ impl Federation {
         if passed {
             goes = history.let_through(&then, record, now_ns)?.unwrap_or(goes);
         }
-        let goes = goes || history.sent_original_of(&agreement, &*parts.log, record, now_ns).await?.unwrap_or(false);
+        let followed =
+            if goes { Some(true) } else { history.sent_original_of(&agreement, &*parts.log, record, now_ns).await? };
+        let goes = followed == Some(true);
         let refused = status.refused_there.iter().any(|event| event.source_sequence == sequence.get());
         Ok(match judged {
             _ if goes && refused => Reach::RefusedThere,
             _ if goes && passed => Reach::Acknowledged,
             _ if goes || history.may_have_sent(&then, record, now_ns)? => Reach::Pending,
             Ok(()) => Reach::PassedBefore,
+            Err(why) if followed.is_none() => Reach::Untraceable(why),
             Err(why) => Reach::Withheld(why),
         })
     }

@@ -13,12 +13,15 @@ mod related;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-pub use self::casebook::{Filed, STATEMENTS_MAX, SUBJECTS_MAX};
 use self::{
     casebook::{Casebook, Sources},
     coverage::CoverageFound,
     knowledge::{Knowledge, Said, Sight},
     related::{Related, SubjectSet},
+};
+pub use self::{
+    casebook::{Filed, STATEMENTS_MAX, SUBJECTS_MAX},
+    knowledge::primary_names,
 };
 use super::{
     associations::statement::Subject,

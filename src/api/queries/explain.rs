@@ -1,6 +1,7 @@
 //! What became of one event: the operator's first question. Also its publisher may ask, and is told of those readers only whom the event
 //! reached or is on its way to.
 
+mod clearance;
 mod durable;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Filter, HeaderRef, SpiffeId, filter::MatchContext},
-    federation::{agreement::Withheld, reach::Reach},
+    federation::{agreement::Withheld, history::CHAIN_MAX, reach::Reach},
     identity::{Action, Caller, Rights, policy::ReadRefusal},
     log::Record,
     subscribe::SessionInfo,
@@ -50,6 +51,8 @@ impl Queries {
             self.subscription_reach(&record, &header, (!operates).then_some(&caller.id), now_ns);
         let recorded = self.recorded(&record)?;
         let revisions = self.revisions(&publisher, event_id, None).await?;
+        let (clearances, clearances_omitted, clearances_withheld) =
+            self.clearance_reach(&rights, &record, revisions.last(), now_ns).await?;
         Ok(ExplainEventResponse {
             position: recorded.position,
             origin: recorded.origin,
@@ -63,6 +66,9 @@ impl Queries {
             peers: self.peer_reach(&record, operates).await?,
             subscriptions,
             subscriptions_omitted,
+            clearances,
+            clearances_omitted,
+            clearances_withheld,
         })
     }
 
@@ -89,28 +95,25 @@ impl Queries {
         let told = |reach: &PeerReach| operates || matches!(reach.state(), ReachState::Delivered | ReachState::Pending);
         let all = self.parts.federation.reach(record).await?.into_iter().map(|(node, reach)| {
             let (state, reason) = match reach {
-                Reach::Acknowledged => (ReachState::Delivered, "the node has acknowledged it"),
-                Reach::Pending => (ReachState::Pending, "the node has not acknowledged it yet"),
-                Reach::PassedBefore => (
-                    ReachState::BeforeStart,
-                    "what lets it go to that node came after the link had passed it; `tradelane peers resume` there, from the beginning, \
-                     takes it",
-                ),
-                Reach::RefusedThere => (ReachState::Refused, "the node has put it into quarantine"),
-                Reach::Withheld(why) => {
-                    let state = match why {
-                        Withheld::ComesFromThere
-                        | Withheld::PassedThere
-                        | Withheld::TooManyHops
-                        | Withheld::NoTransit => ReachState::NotOnTheWay,
-                        Withheld::BeforeStart => ReachState::BeforeStart,
-                        Withheld::NotGranted => ReachState::NotGranted,
-                        Withheld::NotInAudience => ReachState::NotInAudience,
-                    };
-                    (state, why.in_words())
+                Reach::Acknowledged => (ReachState::Delivered, "the node has acknowledged it".to_owned()),
+                Reach::Pending => (ReachState::Pending, "the node has not acknowledged it yet".to_owned()),
+                Reach::PassedBefore => {
+                    let words = "what lets it go to that node came after the link had passed it; `tradelane peers resume` there, from \
+                                 the beginning, takes it";
+                    (ReachState::BeforeStart, words.to_owned())
+                }
+                Reach::RefusedThere => (ReachState::Refused, "the node has put it into quarantine".to_owned()),
+                Reach::Withheld(why) => (withheld(why), why.in_words().to_owned()),
+                Reach::Untraceable(why) => {
+                    let words = format!(
+                        "{}, and its original, behind which it would go, lies more than {CHAIN_MAX} revisions back, where it is not \
+                         looked for: if that node holds the original, tell its operator",
+                        why.in_words()
+                    );
+                    (withheld(why), words)
                 }
             };
-            PeerReach { node: node.to_string(), state: state.into(), reason: reason.to_owned() }
+            PeerReach { node: node.to_string(), state: state.into(), reason }
         });
         Ok(all.filter(told).collect())
     }
@@ -165,6 +168,17 @@ impl Queries {
     }
 }
 
+const fn withheld(why: Withheld) -> ReachState {
+    match why {
+        Withheld::ComesFromThere | Withheld::PassedThere | Withheld::TooManyHops | Withheld::NoTransit => {
+            ReachState::NotOnTheWay
+        }
+        Withheld::BeforeStart => ReachState::BeforeStart,
+        Withheld::NotGranted => ReachState::NotGranted,
+        Withheld::NotInAudience => ReachState::NotInAudience,
+    }
+}
+
 fn admitted_by(rights: &Rights, header: &HeaderRef<'_>, context: &MatchContext<'_>, now_ns: i64) -> String {
     let verdicts = rights.explain(Action::Read, Some((header, context)), now_ns);
     match verdicts.into_iter().find(|verdict| verdict.allows) {
@@ -172,3 +186,6 @@ fn admitted_by(rights: &Rights, header: &HeaderRef<'_>, context: &MatchContext<'
         None => "the reader's own event".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

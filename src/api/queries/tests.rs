@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(super) const STRANGER: &str = "spiffe://stranger.example/nobody";
-const OPERATOR: &str = "spiffe://exchange.gov.pk/operator/1";
+pub(super) const OPERATOR: &str = "spiffe://exchange.gov.pk/operator/1";
 const POLICY: &str = "
 [[grant]]
 id = 'network'

@@ -150,6 +150,21 @@ pub fn explanation(terminal: &mut Terminal, answer: &ExplainEventResponse) -> io
         views.row(vec![(&view.view).into(), holds, (&view.position).into()]);
     }
     titled(terminal, "Views", &views)?;
+    let mut clearances = Table::new(&["GOODS", "PART IN THEIR CLEARANCE", "WHY"]);
+    for one in &answer.clearances {
+        let goods = one.subject.as_ref().map(|subject| subject.value.as_str()).unwrap_or_default();
+        let part = word("ClearancePart", one.part).replace('_', " ");
+        clearances.row(vec![name_cell(goods), part.into(), (&one.reason).into()]);
+    }
+    if !clearances.is_empty() {
+        titled(terminal, "Clearances", &clearances)?;
+    }
+    if answer.clearances_omitted > 0 {
+        terminal.line(&format!("and {} more", answer.clearances_omitted))?;
+    }
+    if answer.clearances_withheld {
+        note("what it says of goods is not told: no grant lets you read the event");
+    }
     let mut peers = Table::new(&["PEER", "STATE", "WHY"]);
     for peer in &answer.peers {
         peers.row(vec![name_cell(short_id(&peer.node)), reach(peer.state), (&peer.reason).into()]);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    federation::{history::CHAIN_MAX, table::Direction},
+    federation::{agreement::Withheld, history::CHAIN_MAX, reach, table::Direction},
     wire::proto::{Audience, Reach},
 };
 
@@ -239,8 +239,10 @@ async fn a_revision_that_cannot_be_followed_back_stays_and_the_operator_is_told(
     a.acknowledged_by(&b.node, known).await;
     assert_eq!(said(&b.records().await), sent(&chain), "as far back as it is followed");
     assert_eq!(a.federation.table().progress(&b.node).notices[Direction::Outbound as usize], "");
+    assert_eq!(a.reach_of_only_peer(chain.last().expect("never empty")).await, reach::Reach::Acknowledged);
 
-    a.publish(&[chain.last().expect("never empty").retracted()]).await;
+    let stays = chain.last().expect("never empty").retracted();
+    a.publish(std::slice::from_ref(&stays)).await;
     let told = async {
         loop {
             let notice = a.federation.table().progress(&b.node).notices[Direction::Outbound as usize].clone();
@@ -253,4 +255,5 @@ async fn a_revision_that_cannot_be_followed_back_stays_and_the_operator_is_told(
     let notice = timeout(PATIENCE, told).await.expect("told");
     assert!(notice.contains(&format!("sequence {} was not sent", known + 1)), "{notice}");
     assert_eq!(b.records().await.len() as u64, known);
+    assert_eq!(a.reach_of_only_peer(&stays).await, reach::Reach::Untraceable(Withheld::NotGranted));
 }

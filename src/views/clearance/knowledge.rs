@@ -222,7 +222,7 @@ impl Said {
         if !matches!(decoded.event.body, Some(Body::Clearance(_) | Body::Hold(_))) {
             return None;
         }
-        let names = names(decoded);
+        let names = primary_names(decoded);
         let keys = keys(names.clone());
         Some(Self { key: decoded.fold_key(), filed: Arc::clone(filed), names, keys })
     }
@@ -261,7 +261,8 @@ impl Said {
 }
 
 /// What a step or hold is about: the primary subjects by which goods are cleared.
-fn names(decoded: &Decoded) -> Vec<Subject> {
+#[must_use]
+pub fn primary_names(decoded: &Decoded) -> Vec<Subject> {
     let primary = |subject: &&proto::Subject| {
         matches!(subject.role(), proto::SubjectRole::Primary | proto::SubjectRole::Unspecified)
     };
