@@ -32,5 +32,6 @@ mod publish_killed;
 mod query;
 mod serve;
 mod sighup;
+mod stalled;
 mod subscription_cli;
 mod wrong_requests;
