@@ -238,6 +238,20 @@ impl Maker {
         event.with_id()
     }
 
+    /// Goods that everybody hears of, and a hold on them that its publisher keeps to herself: another than those that were made up before.
+    pub fn goods_under_a_private_hold(&self, by: [&str; 2]) -> [Event; 2] {
+        let voyage = Voyage::new(0, self.now_ns - 8 * HOUR_NS);
+        let [mut goods, mut hold] = [voyage.discharged(), voyage.held()];
+        for (event, reach, publisher) in [(&mut goods, Reach::Network, by[0]), (&mut hold, Reach::Private, by[1])] {
+            publisher.clone_into(&mut event.publisher);
+            event.audience = Some(Audience { reach: reach.into(), participants: Vec::new() });
+        }
+        if let Some(Body::Hold(hold)) = &mut hold.body {
+            "H-KEPT-BACK".clone_into(&mut hold.hold_id);
+        }
+        [goods.with_id(), hold.with_id()]
+    }
+
     fn party(&mut self) -> Party {
         let role = self.pick(&[PartyRole::Declarant, PartyRole::Carrier]);
         Party { role: role.into(), participant: self.caller(), ..Party::default() }
