@@ -258,7 +258,7 @@ impl Writer {
     }
 
     fn insert(&mut self, key: &[u8], entry: &[u8]) -> Result<(), StorageError> {
-        self.unsynced_bytes += CHANGE_BYTES + key.len() + entry.len();
+        self.count(CHANGE_BYTES + key.len() + entry.len());
         self.store
             .tree
             .insert(key, entry)
@@ -273,8 +273,13 @@ impl Writer {
             .remove(key)
             .map_err(|source| StorageError::Sled { what: "sled cannot remove a value".to_owned(), source })?;
         // At some removals sled writes what is left of a leaf: over all of a leaf's removals about as much as what was removed.
-        self.unsynced_bytes += CHANGE_BYTES + removed.as_ref().map_or(0, |entry| entry.len());
+        self.count(CHANGE_BYTES + removed.as_ref().map_or(0, |entry| entry.len()));
         Ok(removed.is_some())
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.unsynced_bytes += bytes;
+        debug_assert!(self.unsynced_bytes <= SLICE_BYTES_MAX, "whoever writes syncs in time");
     }
 
     fn remove_all(&mut self, keys: &[Vec<u8>]) -> Result<(), StorageError> {
@@ -385,6 +390,11 @@ mod tests {
 
     #[test]
     fn large_values_come_back_whole_and_never_become_blobs() {
+        fn sync_in_time(writer: &mut Writer) {
+            if writer.slice_is_full() {
+                writer.sync(SyncReason::Blocks).unwrap();
+            }
+        }
         let directory = tempfile::tempdir().unwrap();
         let (store, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
         let entry = value::ENTRY_BYTES_MAX;
@@ -393,6 +403,7 @@ mod tests {
             for number in 0..64_u8 {
                 let size = sizes[(usize::from(number) + round) % sizes.len()];
                 writer.put(&[b'L', number], &vec![number; size]).unwrap();
+                sync_in_time(&mut writer);
                 assert_eq!(store.get(&[b'L', number]).unwrap().as_deref(), Some(&vec![number; size][..]));
             }
             writer.sync(SyncReason::Blocks).unwrap();
@@ -403,6 +414,7 @@ mod tests {
         for number in 0..64_u8 {
             assert!(writer.delete(&[b'L', number]).unwrap());
             assert!(!writer.delete(&[b'L', number]).unwrap());
+            sync_in_time(&mut writer);
         }
         assert_eq!(store.scan(b"").count(), 0, "no piece stays behind");
         let blobs = fs::read_dir(directory.path().join(DIRECTORY_NAME).join("blobs")).unwrap().count();

@@ -13,7 +13,7 @@ use super::fatal::FatalHook;
 /// The thread looks so many times while the longest work may take.
 const LOOKS: u32 = 20;
 
-/// Watches one kind of work of one thread. The watching thread ends when this is dropped.
+/// Watches the work of one thread. The watching thread ends when this is dropped.
 #[derive(Debug)]
 pub struct Watchdog {
     shared: Arc<Shared>,
@@ -21,7 +21,6 @@ pub struct Watchdog {
 
 #[derive(Debug)]
 struct Shared {
-    what: &'static str,
     time_max: Duration,
     hook: FatalHook,
     state: Mutex<State>,
@@ -30,8 +29,15 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    since: Option<Instant>,
+    begun: Option<Begun>,
     is_ended: bool,
+}
+
+/// Work that goes on.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    what: &'static str,
+    since: Instant,
 }
 
 impl Watchdog {
@@ -39,16 +45,16 @@ impl Watchdog {
     ///
     /// # Errors
     /// The operating system starts no further thread.
-    pub fn start(what: &'static str, time_max: Duration, hook: FatalHook) -> io::Result<(Self, JoinHandle<()>)> {
-        let shared = Arc::new(Shared { what, time_max, hook, state: Mutex::default(), ended: Condvar::new() });
+    pub fn start(time_max: Duration, hook: FatalHook) -> io::Result<(Self, JoinHandle<()>)> {
+        let shared = Arc::new(Shared { time_max, hook, state: Mutex::default(), ended: Condvar::new() });
         let watched = Arc::clone(&shared);
         let thread = thread::Builder::new().name("log-watchdog".to_owned()).spawn(move || watched.watch())?;
         Ok((Self { shared }, thread))
     }
 
     /// Does the work, watched. Work that ends too late is told as well: a look may have missed it.
-    pub fn over<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.shared.set(Some(Instant::now()));
+    pub fn over<T>(&self, what: &'static str, work: impl FnOnce() -> T) -> T {
+        self.shared.set(Some(Begun { what, since: Instant::now() }));
         let done = work();
         self.shared.set(None);
         done
@@ -63,23 +69,24 @@ impl Drop for Watchdog {
 }
 
 impl Shared {
-    fn set(&self, since: Option<Instant>) {
+    fn set(&self, begun: Option<Begun>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut state.since, since);
+        let before = std::mem::replace(&mut state.begun, begun);
         drop(state);
-        if since.is_none() {
+        if begun.is_none() {
             self.judge(before);
         }
     }
 
     /// True where the work has taken too long, and the hook was told.
-    fn judge(&self, since: Option<Instant>) -> bool {
-        let Some(taken) = since.map(|since| since.elapsed()).filter(|taken| *taken > self.time_max) else {
+    fn judge(&self, begun: Option<Begun>) -> bool {
+        let Some(Begun { what, since }) = begun else { return false };
+        let taken = since.elapsed();
+        if taken <= self.time_max {
             return false;
-        };
+        }
         self.hook.fail(&format!(
-            "{} has taken {} ms, and may take {} ms: the disk hangs or is far too slow; look at it before the node starts again",
-            self.what,
+            "{what} has taken {} ms, and may take {} ms: the disk hangs or is far too slow; look at it before the node starts again",
             taken.as_millis(),
             self.time_max.as_millis()
         ));
@@ -91,9 +98,9 @@ impl Shared {
         loop {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let (state, _) = self.ended.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
-            let (since, is_ended) = (state.since, state.is_ended);
+            let (begun, is_ended) = (state.begun, state.is_ended);
             drop(state);
-            if is_ended || self.judge(since) {
+            if is_ended || self.judge(begun) {
                 return;
             }
         }
@@ -113,8 +120,8 @@ mod tests {
     fn work_that_hangs_is_told_while_it_hangs() {
         let (tell, told) = mpsc::channel();
         let hook = FatalHook::call(move |reason| drop(tell.send(reason.to_owned())));
-        let (watchdog, thread) = Watchdog::start("a sync", Duration::from_millis(5), hook).unwrap();
-        let reason = watchdog.over(|| told.recv_timeout(GIVE_UP_AFTER)).expect("told while the work goes on");
+        let (watchdog, thread) = Watchdog::start(Duration::from_millis(5), hook).unwrap();
+        let reason = watchdog.over("a sync", || told.recv_timeout(GIVE_UP_AFTER)).expect("told while the work goes on");
         assert!(reason.starts_with("a sync has taken ") && reason.contains("may take 5 ms"), "{reason}");
         thread.join().unwrap();
     }
@@ -122,8 +129,8 @@ mod tests {
     #[test]
     fn work_in_time_is_nothing_to_tell_and_the_thread_ends() {
         let hook = FatalHook::call(|reason| panic!("{reason}"));
-        let (watchdog, thread) = Watchdog::start("a sync", GIVE_UP_AFTER, hook).unwrap();
-        assert_eq!((0..1_000).map(|number| watchdog.over(|| number)).sum::<u32>(), 499_500);
+        let (watchdog, thread) = Watchdog::start(GIVE_UP_AFTER, hook).unwrap();
+        assert_eq!((0..1_000).map(|number| watchdog.over("a sync", || number)).sum::<u32>(), 499_500);
         drop(watchdog);
         thread.join().expect("nobody was told");
     }

@@ -243,7 +243,8 @@ impl Committer {
         let facts = FrameFacts { salt, first, count, state_bytes, chain_before: self.chain };
         seal(&mut frame, &facts);
         let journal = &mut self.journal;
-        self.watchdog.over(|| journal.write(&frame, facts.last(), state_frame)).map_err(io)?;
+        let what = "a write to the journal and its sync";
+        self.watchdog.over(what, || journal.write(&frame, facts.last(), state_frame)).map_err(io)?;
         self.chain = chain;
         Ok(chain_after)
     }
@@ -283,7 +284,7 @@ impl Committer {
             let salt = self.clock.fresh_uuid().as_u64_pair();
             let (journal, chain) = (&mut self.journal, self.chain);
             self.watchdog
-                .over(|| journal.switch(next, chain, salt.0 ^ salt.1, stored))
+                .over("the change to the journal's other half", || journal.switch(next, chain, salt.0 ^ salt.1, stored))
                 .map_err(StorageError::io("cannot begin the other half of the journal"))?;
         }
         Ok(())

@@ -105,8 +105,7 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let (commands, asked) = mpsc::sync_channel(COMMANDS_MAX);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let commit_bytes_max = (replayed.journal.frame_bytes_max() as usize / 2).min(COMMIT_BYTES_MAX);
-    let watched = "a write to the journal and its sync";
-    let (watchdog, watching) = Watchdog::start(watched, options.commit_time_max, fatal.clone())
+    let (watchdog, watching) = Watchdog::start(options.commit_time_max, fatal.clone())
         .map_err(StorageError::io("cannot start a storage thread"))?;
     let committer = Committer {
         watchdog,

@@ -205,7 +205,7 @@ impl RunFamily {
         memory as u64 + state.runs.iter().map(|run| run.estimate(term)).sum::<u64>()
     }
 
-    /// Does at most one slice of the work that waits; true where more waits. Only the owner of sled calls it.
+    /// Does a slice of the work that waits, or a run's last ones with its description; true where more waits. Only the owner of sled calls it.
     ///
     /// # Errors
     /// A run is damaged, or sled refused: the process must end.

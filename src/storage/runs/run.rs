@@ -80,7 +80,8 @@ impl RunWriter {
         if self.builder.is_full() { self.write_part(writer) } else { Ok(()) }
     }
 
-    /// Writes the rest and the meta. The run counts once a manifest names it.
+    /// Writes the rest and the meta, in slices: a large run's filter alone takes more than one; whoever calls syncs the last. The run counts
+    /// once a manifest names it.
     ///
     /// # Errors
     /// sled refused: the process must end.
@@ -101,6 +102,9 @@ impl RunWriter {
         let mut meta_pieces = 0;
         self.slots = Slots::from(META_PARTS);
         for piece in meta.chunks(META_PIECE_BYTES) {
+            if writer.slice_is_full() {
+                writer.sync(SyncReason::Runs)?;
+            }
             self.put(META_PARTS + meta_pieces, piece, writer)?;
             meta_pieces += 1;
         }

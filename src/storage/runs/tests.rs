@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::atomic::AtomicUsize};
 
 use super::*;
-use crate::storage::store::{PAGE_CACHE_BYTES, Store};
+use crate::storage::store::{PAGE_CACHE_BYTES, SLICE_BYTES_MAX, Store};
 
 const FAMILY: u32 = 7;
 
@@ -220,6 +220,54 @@ fn a_verification_beside_a_merge_finds_no_damage() {
     assert_eq!(problems, Vec::<String>::new());
     assert!(case.index.run_numbers().iter().all(|number| !before.contains(number)), "nothing was merged beside it");
     case.check();
+}
+
+#[test]
+fn work_is_synced_in_slices() {
+    let mut case = Case::new();
+    case.index = RunFamily::open(&case.store, FAMILY, 1 << 20, FatalHook::abort()).unwrap();
+    // Terms that nothing is common to, as those of events are: runs that merged take more than two slices.
+    let mut random = fastrand::Rng::with_seed(20_261_127);
+    for _ in 0..8 {
+        case.through += 1;
+        let at = Sequence(case.through);
+        let entries: Vec<Entry> = (0..24_000).map(|_| (TermHash(random.u64(..)), at)).collect();
+        case.index.add(&entries, at);
+        case.index.freeze();
+        case.index.maintain(&mut case.writer).unwrap();
+        assert_eq!(case.writer.unsynced_bytes(), 0);
+    }
+    let before = case.index.run_numbers();
+    assert_eq!(before.len(), 8, "the test needs runs that wait for their merge");
+    // The writer sees to it that no slice grows beyond its limit; here each must end synced, in step after step.
+    let mut steps = 0;
+    while case.index.run_numbers() == before {
+        assert!(case.index.maintain(&mut case.writer).unwrap());
+        assert_eq!(case.writer.unsynced_bytes(), 0, "after step {steps}");
+        steps += 1;
+    }
+    assert!(2 < steps, "the test needs a merge of several slices");
+    // What was merged goes, and at last the large run itself.
+    case.index.clear(&mut case.writer).unwrap();
+    for _ in 0..9 {
+        assert!(case.index.remove_dead(&mut case.writer).unwrap());
+        assert_eq!(case.writer.unsynced_bytes(), 0);
+    }
+    assert!(!case.index.remove_dead(&mut case.writer).unwrap());
+    assert_eq!(case.store.scan(b"").count(), 1, "nothing is left but the manifest");
+}
+
+#[test]
+fn the_description_of_a_large_run_is_synced_in_slices() {
+    let mut case = Case::new();
+    // So many entries need the largest filter: twice what a slice may hold.
+    let mut output = run::RunWriter::new(FAMILY, 1, 0, Sequence(1), 4_000_000);
+    output.add((TermHash(1), Sequence(1)), &mut case.writer).unwrap();
+    let run = output.finish(&mut case.writer).unwrap();
+    assert!(case.writer.unsynced_bytes() <= SLICE_BYTES_MAX);
+    case.writer.sync(SyncReason::Runs).unwrap();
+    let opened = Run::open(&case.store, FAMILY, 1, 0, run.meta_pieces).unwrap();
+    assert_eq!((opened.entries, opened.through), (1, Sequence(1)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What an operator sets is kept: sizes, memory, and what a change means for a log that is there.
 
+use std::sync::Mutex;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,13 +46,25 @@ async fn a_small_tail_makes_commits_wait_and_loses_nothing() {
 #[tokio::test]
 async fn a_commit_that_takes_too_long_ends_the_log() {
     let case = Case::new();
+    assert_eq!(LogOptions::new(case.directory.path(), publisher()).commit_time_max, Duration::from_secs(30));
     // No disk is so fast.
-    let fatal = FatalHook::call(|_| {});
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&reasons);
+    let fatal = FatalHook::call(move |reason| noted.lock().unwrap().push(reason.to_owned()));
     let options = LogOptions { commit_time_max: Duration::ZERO, fatal, ..case.options() };
     let opened = open(&options, Arc::new(SystemClock), |a, b| a == b).unwrap();
     let failed = opened.admin.failed();
     append(&opened, 0..1).await;
     let reason = tokio::time::timeout(Duration::from_secs(60), failed).await.expect("somebody is told");
-    assert!(reason.contains("a write to the journal and its sync has taken"), "{reason}");
+    assert!(reason.starts_with("a write to the journal and its sync has taken"), "{reason}");
+    // Until the half of the journal is full, and the other is begun.
+    let is_told = |what: &str| reasons.lock().unwrap().iter().any(|reason| reason.starts_with(what));
+    assert!(!is_told("the change to the journal's other half has taken"));
+    let large = event_with(1, journal::HALF_BYTES_MIN as usize / 40, None);
+    for number in 1..60 {
+        let event = NewEvent { event_id: event(number).event_id, ..large.clone() };
+        opened.log.append(batch(AppendMode::Each, vec![event])).await.unwrap();
+    }
+    assert!(is_told("the change to the journal's other half has taken"));
     close(opened).await;
 }
