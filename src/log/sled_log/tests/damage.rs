@@ -1,10 +1,17 @@
-//! A matrix of damage: bytes flipped and files cut off at random places of everything that a log keeps, after a stop in order and after a
-//! kill. Whatever is damaged, the start refuses, or a read reports it, or everything acknowledged is there as it was.
+//! A matrix of damage: bytes flipped, sectors lost and files cut off at random places of everything that a log keeps, after a stop in order
+//! and after a kill. Whatever is damaged, the start refuses, or a read reports it, or everything acknowledged is there as it was.
 
 use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
 use super::*;
-use crate::storage::StorageError;
+use crate::{
+    storage::{
+        StorageError,
+        runs::RunFamily,
+        store::{PAGE_CACHE_BYTES, SEGMENT_BYTES, Store},
+    },
+    store::{Change, Table, suite::put},
+};
 
 /// Past the capture of output, like the other tests that draw a seed.
 macro_rules! say {
@@ -17,9 +24,37 @@ macro_rules! say {
 type Image = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Both halves of the journal are in use, and most events are in sled.
-const EVENTS: u64 = 16_000;
+const EVENTS: u64 = 16_200;
+/// Entries of promised state.
+const PROMISES: u64 = 300;
+/// They come in so many lives of the log. Each leaves a run of the index, of which eight are merged, and the others wait for their merge.
+const LIVES: u64 = 12;
+const INDEX_MEMORY_ENTRIES_MAX: usize = 1_000;
 /// Damages of each file of each image.
 const DAMAGES_DEFAULT: u64 = 5;
+/// What a disk loses at once.
+const SECTOR_BYTES: usize = 512;
+
+fn options(case: &Case) -> LogOptions {
+    LogOptions { index_memory_entries_max: INDEX_MEMORY_ENTRIES_MAX, ..case.options() }
+}
+
+fn opened(case: &Case, fatal: FatalHook) -> Result<OpenedLog, OpenError> {
+    open(&LogOptions { fatal, ..options(case) }, Arc::new(SystemClock), |a, b| a == b)
+}
+
+/// What was promised last of an entry.
+fn promise(number: u64) -> Change {
+    put(Table::Cursors, &number.to_be_bytes(), &[number as u8; 200])
+}
+
+/// What one life brings: events, and state beside them.
+async fn live(opened: &OpenedLog, life: u64) {
+    let share = |of: u64| life * of / LIVES..(life + 1) * of / LIVES;
+    append(opened, share(EVENTS)).await;
+    let promises = share(PROMISES).map(promise).collect();
+    opened.state.write(promises).await.unwrap();
+}
 
 fn image_of(directory: &Path) -> Image {
     let mut image = Image::new();
@@ -54,14 +89,32 @@ async fn image_of_killed(directory: &Path) -> Image {
 async fn images() -> [(&'static str, Image); 2] {
     let case = Case::new();
     let data_dir = case.options().data_dir;
-    let opened = case.open().unwrap();
-    append(&opened, 0..EVENTS / 2).await;
-    close(opened).await;
-    let opened = case.open().unwrap();
-    append(&opened, EVENTS / 2..EVENTS).await;
+    for life in 0..LIVES - 1 {
+        let log = opened(&case, FatalHook::abort()).unwrap();
+        live(&log, life).await;
+        close(log).await;
+    }
+    let log = opened(&case, FatalHook::abort()).unwrap();
+    live(&log, LIVES - 1).await;
     let killed = image_of_killed(&data_dir).await;
-    close(opened).await;
+    close(log).await;
+    holds_all_kinds(&case);
     [("after a kill", killed), ("after a stop in order", image_of(&data_dir))]
+}
+
+/// The image has of each kind of data what a node has that runs for long.
+fn holds_all_kinds(case: &Case) {
+    let data_dir = case.options().data_dir;
+    let (store, _writer) = Store::open(&data_dir, PAGE_CACHE_BYTES).unwrap();
+    assert!(2 * SEGMENT_BYTES as u64 <= store.bytes_on_disk(), "sled's file has few segments");
+    let index =
+        RunFamily::open(&store, recover::IDENTITY_FAMILY, INDEX_MEMORY_ENTRIES_MAX, FatalHook::abort()).unwrap();
+    let numbers = index.run_numbers();
+    assert!(1 < numbers.len() && 8 <= numbers[0], "no run was merged: {numbers:?}");
+    for name in journal::FILE_NAMES {
+        let bytes = fs::read(data_dir.join(name)).unwrap();
+        assert!(bytes.windows(4).any(|word| word == b"TLFR"), "{name} was never used");
+    }
 }
 
 /// A data directory with these files.
@@ -75,7 +128,7 @@ fn laid_out(image: &Image) -> Case {
     case
 }
 
-/// Alters one byte, or cuts the file off, and says so.
+/// Alters one byte, empties a sector, or cuts the file off, and says so.
 fn damage(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> String {
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     // The head, the end of what was written, and anywhere.
@@ -84,22 +137,29 @@ fn damage(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> String {
         1 => random.usize(used.saturating_sub(3_000)..used),
         _ => random.usize(..used),
     };
-    if random.u32(0..3) == 0 {
-        bytes.truncate(at);
-        format!("cut off at {at} of {used}")
-    } else {
-        let bit = 1 << random.u32(0..8);
-        bytes[at] ^= bit;
-        format!("bit {bit:#x} of byte {at} of {used} flipped")
+    match random.u32(0..4) {
+        0 => {
+            bytes.truncate(at);
+            format!("cut off at {at} of {used}")
+        }
+        1 => {
+            let begin = at / SECTOR_BYTES * SECTOR_BYTES;
+            let end = (begin + SECTOR_BYTES).min(bytes.len());
+            bytes[begin..end].fill(0);
+            format!("bytes {begin} to {end} of {used} emptied")
+        }
+        _ => {
+            let bit = 1 << random.u32(0..8);
+            bytes[at] ^= bit;
+            format!("bit {bit:#x} of byte {at} of {used} flipped")
+        }
     }
 }
 
 /// Reads everything and publishes known events again: what is wrong is reported, and what is given out is right.
 async fn outcome(case: &Case, told: &str) -> &'static str {
-    let fatal = FatalHook::call(|_| {});
-    let options = LogOptions { fatal, ..case.options() };
-    let opened = match open(&options, Arc::new(SystemClock), |a, b| a == b) {
-        Ok(opened) => opened,
+    let log = match opened(case, FatalHook::call(|_| {})) {
+        Ok(log) => log,
         Err(error) => {
             assert!(!error.is_configuration(), "the operator is blamed for damage: {error}; {told}");
             let damaged = match &error {
@@ -111,9 +171,9 @@ async fn outcome(case: &Case, told: &str) -> &'static str {
             return "refused";
         }
     };
-    let said = read_all(&opened, told).await;
-    let admin = Arc::clone(&opened.admin);
-    drop(opened);
+    let said = read_all(&log, told).await;
+    let admin = Arc::clone(&log.admin);
+    drop(log);
     admin.close(Instant::now() + Duration::from_secs(5)).await;
     said
 }
@@ -133,6 +193,10 @@ async fn read_all(opened: &OpenedLog, told: &str) -> &'static str {
                 after = chunk.through;
             }
         }
+    }
+    for number in 0..PROMISES {
+        let Change { table, key, value } = promise(number);
+        assert_eq!(opened.state.get(table, &key), value, "promise {number} is not kept, and nothing said so; {told}");
     }
     assert_eq!(number, EVENTS, "acknowledged events are missing, and nothing said so; {told}");
     for known in [0, EVENTS / 3, EVENTS - 1] {
