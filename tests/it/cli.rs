@@ -139,6 +139,28 @@ async fn a_file_is_published_once_however_often_it_is_run() {
     assert!(results.iter().filter(|result| result["duplicate"] == true).count() == 7, "{}", said.out);
     let dry = port.runs(&["publish", "--dry-run", &file]).await;
     assert!(dry.code == 65 && dry.err.contains("events that keep the rules: 7, that do not: 2"), "{}", dry.err);
+    assert_eq!(dry.out, "");
+    // Machines are told of each event, and of broken rules as the node words them.
+    let dry = port.runs(&["publish", "--derive-ids", "--dry-run", "--output", "jsonl", &file]).await;
+    let checked: Vec<Value> =
+        dry.out.lines().map(|line| serde_json::from_str(line).expect("a result a line")).collect();
+    assert_eq!((dry.code, checked.len()), (65, 9), "{}", dry.out);
+    let good = |one: &&Value| one["keepsRules"] == true && one["error"].is_null();
+    assert_eq!(checked.iter().filter(good).count(), 7, "{}", dry.out);
+    let of_line = |all: &[Value], line: u64| all.iter().find(|one| one["line"] == line).expect("of each line").clone();
+    let (here, there) = (of_line(&checked, 3), of_line(&results, 3));
+    assert_eq!(here["eventId"], there["eventId"]);
+    let violation = |of: &Value| {
+        let details = of["error"]["details"].as_array().expect("details").clone();
+        let bad = details.into_iter().find(|one| one["fieldViolations"].is_array()).expect("a BadRequest");
+        bad["fieldViolations"][0].clone()
+    };
+    assert_eq!(here["error"]["code"], there["error"]["code"]);
+    assert_eq!(violation(&here)["field"], "subjects[0].value");
+    for said in ["description", "reason"] {
+        assert_eq!(violation(&here)[said], violation(&there)[said]);
+    }
+    assert!(of_line(&checked, 5)["error"]["column"].is_u64(), "{}", dry.out);
     harness.stop().await;
 }
 

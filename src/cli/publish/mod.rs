@@ -32,6 +32,7 @@ use crate::{
     wire::{
         SignedEvent,
         door::{ValidationContext, parse_event},
+        violations::Violation,
     },
 };
 
@@ -72,7 +73,8 @@ pub struct PublishArguments {
     /// Give each event without an id one that is derived from what it says, so that the same event gets the same id again.
     #[arg(long)]
     pub derive_ids: bool,
-    /// Read and check the events here, and publish nothing. The node checks more: grants, revisions, ids that are in use.
+    /// Read and check the events here, and publish nothing. The node checks more: grants, revisions, ids that are in use. With --output
+    /// json or jsonl, each event is told of: "keepsRules", or the error as the node would word it.
     #[arg(long)]
     pub dry_run: bool,
     /// Events in one request at the most.
@@ -177,9 +179,9 @@ fn read(
                 // An event may begin on one line and be wrong on another; its first line may begin in the middle of one.
                 let before = if line == 1 { piece.column - 1 } else { 0 };
                 let place = (line > 0).then_some((piece.line + line - 1, before + column));
-                Fault { place, reason }
+                Fault::Unreadable { place, reason }
             }),
-            Err(reason) => Err(Fault { place: Some((piece.line, piece.column)), reason }),
+            Err(reason) => Err(Fault::Unreadable { place: Some((piece.line, piece.column)), reason }),
         };
         let item = Item { line: piece.line, event, read_bytes: piece.read_bytes };
         if sender.blocking_send(item).is_err() {
@@ -201,29 +203,31 @@ async fn check(mut input: mpsc::Receiver<Item>, publisher: &SpiffeId, report: &m
     while let Some(item) = input.recv().await {
         report.progress(item.read_bytes);
         match item.event.and_then(|prepared| keeps_the_rules(prepared, publisher)) {
-            Ok(()) => report.counts.stored += 1,
-            Err(reason) => report.refused_here(item.line, &reason)?,
+            Ok(event_id) => report.keeps_rules(item.line, &event_id)?,
+            Err(fault) => report.refused_here(item.line, &fault)?,
         }
     }
     Ok(())
 }
 
-/// Whether the node would find fault with the event by itself, by the same rules and without an operator's code lists.
-fn keeps_the_rules(prepared: Prepared, publisher: &SpiffeId) -> Result<(), Fault> {
+/// Whether the node would find fault with the event by itself, by the same rules and without an operator's code lists; the event's id.
+fn keeps_the_rules(prepared: Prepared, publisher: &SpiffeId) -> Result<String, Fault> {
+    let event_id = prepared.event_id;
     let signed = SignedEvent { event: prepared.bytes, signature: None };
     let context = ValidationContext { now_ns: SystemClock.now_ns(), lists: &CodeLists::default() };
-    let parsed = parse_event(&signed, "event", &context).map_err(|violations| {
-        let lines = violations.iter().map(|violation| {
-            let field = violation.field.strip_prefix("event.").unwrap_or(&violation.field);
-            format!("\n  {field}: {}", violation.description)
-        });
-        Fault::of_event(format!("breaks the rules:{}", lines.collect::<String>()))
-    })?;
-    if parsed.publisher != *publisher {
-        let words = format!("publisher: {} is not who our certificate says we are, {publisher}", parsed.publisher);
-        return Err(Fault::of_event(words));
-    }
-    Ok(())
+    let violations = match parse_event(&signed, "event", &context) {
+        Ok(parsed) if parsed.publisher == *publisher => return Ok(event_id),
+        Ok(parsed) => vec![Violation {
+            field: "publisher".to_owned(),
+            reason: "PUBLISHER_MISMATCH",
+            description: format!("{} is not who our certificate says we are, {publisher}", parsed.publisher),
+        }],
+        Err(violations) => violations
+            .into_iter()
+            .map(|one| Violation { field: one.field.strip_prefix("event.").unwrap_or(&one.field).to_owned(), ..one })
+            .collect(),
+    };
+    Err(Fault::BreaksRules { event_id, violations })
 }
 
 fn verdict(report: &Report) -> Result<(), Failure> {

@@ -6,7 +6,8 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         json,
         terminal::{Terminal, note, printable},
     },
-    wire::proto::PublishResult,
+    wire::{proto::PublishResult, violations::Violation},
 };
 
 /// What a run has come to.
@@ -35,19 +36,21 @@ pub struct Counts {
 
 /// Why a piece of the input is no event that can be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Line and column of the fault in the input, from 1, where they are known.
-    pub place: Option<(usize, usize)>,
-    /// What is wrong, and what would be right.
-    pub reason: String,
-}
-
-impl Fault {
-    /// A fault of an event as a whole.
-    #[must_use]
-    pub fn of_event(reason: String) -> Self {
-        Self { place: None, reason }
-    }
+pub enum Fault {
+    /// It cannot be read.
+    Unreadable {
+        /// Line and column of the fault in the input, from 1, where they are known.
+        place: Option<(usize, usize)>,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// It is an event, and the node would refuse it.
+    BreaksRules {
+        /// The event's id.
+        event_id: String,
+        /// What is wrong, by the field, and what would be right.
+        violations: Vec<Violation>,
+    },
 }
 
 /// Writes results and progress.
@@ -80,24 +83,23 @@ impl Report {
     /// Standard output is closed or full.
     pub fn refused_here(&mut self, line: usize, fault: &Fault) -> io::Result<()> {
         self.counts.refused += 1;
-        let Fault { place, reason } = fault;
         if self.terminal.for_people() {
-            // A reason may have several lines; each is made safe for itself.
-            let reason = reason.lines().map(printable).collect::<Vec<_>>().join("\n");
-            let place = match place {
-                None => format!("line {line}"),
-                Some((at, column)) if *at == line => format!("line {line}, column {column}"),
-                Some((at, column)) => format!("line {at}, column {column} (of the event that begins on line {line})"),
-            };
-            self.say(&format!("{place}: {reason}"));
+            self.say(&fault.in_words(line));
             return Ok(());
         }
-        let mut error = json!({ "message": reason });
-        if let Some((line, column)) = place {
-            error["line"] = json!(line);
-            error["column"] = json!(column);
+        self.terminal.json(&fault.in_json(line))
+    }
+
+    /// An event of a dry run that keeps the rules.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn keeps_rules(&mut self, line: usize, event_id: &str) -> io::Result<()> {
+        self.counts.stored += 1;
+        if self.terminal.for_people() {
+            return Ok(());
         }
-        self.terminal.json(&json!({ "line": line, "error": error }))
+        self.terminal.json(&json!({ "line": line, "eventId": event_id, "keepsRules": true }))
     }
 
     /// The node's answer for one event.
@@ -189,6 +191,56 @@ impl Report {
     }
 }
 
+impl Fault {
+    /// For people: where it is in the input, and what is wrong.
+    fn in_words(&self, line: usize) -> String {
+        let (place, reason) = match self {
+            Self::Unreadable { place, reason } => {
+                let place = match place {
+                    None => format!("line {line}"),
+                    Some((at, column)) if *at == line => format!("line {line}, column {column}"),
+                    Some((at, column)) => {
+                        format!("line {at}, column {column} (of the event that begins on line {line})")
+                    }
+                };
+                (place, reason.clone())
+            }
+            Self::BreaksRules { violations, .. } => {
+                let lines = violations.iter().map(|violation| format!("\n  {violation}"));
+                (format!("line {line}"), format!("breaks the rules:{}", lines.collect::<String>()))
+            }
+        };
+        // A reason may have several lines; each is made safe for itself.
+        let reason = reason.lines().map(printable).collect::<Vec<_>>().join("\n");
+        format!("{place}: {reason}")
+    }
+
+    /// For machines. Broken rules are said as the node says them when it refuses an event.
+    fn in_json(&self, line: usize) -> Value {
+        match self {
+            Self::Unreadable { place, reason } => {
+                let mut error = json!({ "message": reason });
+                if let Some((line, column)) = place {
+                    error["line"] = json!(line);
+                    error["column"] = json!(column);
+                }
+                json!({ "line": line, "error": error })
+            }
+            Self::BreaksRules { event_id, violations } => {
+                let fields: Vec<Value> = violations
+                    .iter()
+                    .map(|one| json!({ "field": one.field, "description": one.description, "reason": one.reason }))
+                    .collect();
+                let details =
+                    json!([{ "@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": fields }]);
+                let code = Code::InvalidArgument as i32;
+                let error = json!({ "code": code, "message": "the event breaks the rules", "details": details });
+                json!({ "line": line, "eventId": event_id, "error": error })
+            }
+        }
+    }
+}
+
 /// Field paths of the node name the event's place in a request, which is none of the user's: she knows lines.
 fn without_event_index(text: &str) -> String {
     let strip = |line: &str| {
@@ -228,8 +280,8 @@ mod tests {
 
     #[test]
     fn only_what_may_succeed_later_is_tried_again() {
-        let status = |code: tonic::Code| tonic_types::Status { code: code as i32, ..Default::default() };
-        assert_eq!(retry_after(&status(tonic::Code::ResourceExhausted)), Some(Duration::ZERO));
-        assert_eq!(retry_after(&status(tonic::Code::PermissionDenied)), None);
+        let status = |code: Code| tonic_types::Status { code: code as i32, ..Default::default() };
+        assert_eq!(retry_after(&status(Code::ResourceExhausted)), Some(Duration::ZERO));
+        assert_eq!(retry_after(&status(Code::PermissionDenied)), None);
     }
 }

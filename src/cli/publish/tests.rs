@@ -108,18 +108,22 @@ fn a_dry_run_finds_what_the_node_would_find() {
         bytes: event.encode_to_vec().into(),
         has_fresh_id: false,
     };
-    assert_eq!(keeps_the_rules(prepared(&sound), &publisher), Ok(()));
+    assert_eq!(keeps_the_rules(prepared(&sound), &publisher), Ok(sound.event_id.clone()));
     let mut wrong = sound.clone();
     wrong.subjects[0].value = "MSKU9070320".to_owned();
     wrong.audience = None;
-    let reason = keeps_the_rules(prepared(&wrong), &publisher).unwrap_err().reason;
-    assert!(reason.starts_with("breaks the rules:\n  "), "{reason}");
-    assert!(reason.contains("\n  subjects[0].value: ") && reason.contains("\n  audience"), "{reason}");
-    let other = SpiffeId::parse(crate::testing::events::CUSTOMS).unwrap();
-    assert!(
-        keeps_the_rules(prepared(&sound), &other)
-            .unwrap_err()
-            .reason
-            .contains("is not who our certificate says we are")
+    let broken = |event: &crate::wire::proto::Event, who: &str| {
+        let Err(Fault::BreaksRules { event_id, violations }) =
+            keeps_the_rules(prepared(event), &SpiffeId::parse(who).unwrap())
+        else {
+            panic!("it keeps the rules");
+        };
+        assert_eq!(event_id, event.event_id);
+        violations.into_iter().map(|violation| (violation.field, violation.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        broken(&wrong, crate::testing::events::TERMINAL),
+        [("subjects[0].value".to_owned(), "CHECK_DIGIT_WRONG"), ("audience".to_owned(), "AUDIENCE_EMPTY")]
     );
+    assert_eq!(broken(&sound, crate::testing::events::CUSTOMS), [("publisher".to_owned(), "PUBLISHER_MISMATCH")]);
 }
