@@ -4,7 +4,9 @@ use fastrand::Rng;
 use tradelane::{
     domain::filter::{FilterSpec, PartySpec, PlaceSpec, SubjectSpec, TimeRangeSpec},
     testing::events::{self, HOUR_NS, Voyage},
-    wire::proto::{Audience, Classifier, Event, Party, PartyRole, Place, PlaceRole, Reach, Subject, event::Body},
+    wire::proto::{
+        AssociationStep, Audience, Classifier, Event, Party, PartyRole, Place, PlaceRole, Reach, Subject, event::Body,
+    },
 };
 
 use super::model::{Grant, Stored};
@@ -203,7 +205,7 @@ impl Maker {
             });
         }
         let voyage = Voyage::new(self.rng.u32(..3), self.now_ns - 72 * HOUR_NS + self.count * 1_000_000_000);
-        let mut event = self.pick(&voyage.events());
+        let mut event = if self.one_in(6) { voyage.attached() } else { self.pick(&voyage.events()) };
         event.publisher = self.caller();
         event.audience = Some(self.audience());
         if self.one_in(3) {
@@ -214,7 +216,15 @@ impl Maker {
         }
         match &mut event.body {
             Some(Body::Association(association)) => {
-                association.complete = false;
+                // Of two statements the later one may come first: some speak of a minute before or after.
+                let aside_s = self.rng.i64(-60..=60);
+                for time in [&mut event.event_time, &mut event.created_time].into_iter().flatten() {
+                    time.seconds += aside_s;
+                }
+                association.complete = self.one_in(3);
+                if self.one_in(3) {
+                    association.step = AssociationStep::Detached.into();
+                }
                 association.parties.clear();
                 if self.rng.bool() {
                     association.parties.push(Party {
@@ -230,6 +240,9 @@ impl Maker {
                     let another = Voyage::new(self.rng.u32(..3), 0).container_subject();
                     association.children.retain(|child| *child != another);
                     association.children.push(another);
+                }
+                if self.one_in(6) && !association.parties.is_empty() {
+                    association.children.clear();
                 }
             }
             Some(Body::Movement(_)) if self.rng.bool() => event.classifier = Classifier::Estimated.into(),

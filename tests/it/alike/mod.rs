@@ -192,7 +192,7 @@ impl Run {
             self.world.events.iter().find(|stored| stored.event.event_id == revision.event_id).cloned()
         });
         let chain = revised.map_or_else(Vec::new, |of| [vec![of.event], of.chain].concat());
-        self.world.events.push(Stored { event, chain, accepted_ns });
+        self.world.store(Stored { event, chain, accepted_ns });
     }
 
     /// Asks every door as every caller; each clearance is folded anew, so that chance chooses who asks for them, where not `all` do.

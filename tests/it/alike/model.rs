@@ -1,13 +1,14 @@
 //! Who may see and publish what, decided anew from the policy's words and the decoded events: without routing headers, compiled filters,
 //! indexes or views. Slow and plain on purpose: it is what every door is held against.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tradelane::{
     domain::filter::FilterSpec,
     wire::proto::{
-        AssociationStep, Classifier, ClearanceStep, Event, HandlingStep, HoldStep, IdentifierKind, InspectionStep,
-        MovementStep, Party, PartyRole, PlaceRole, Procedure, Reach, Subject, SubjectRole, TransportMode, event::Body,
+        Association, AssociationStep, Classifier, ClearanceStep, Event, HandlingStep, HoldStep, IdentifierKind,
+        InspectionStep, MovementStep, Party, PartyRole, PlaceRole, Procedure, Reach, Subject, SubjectRole,
+        TransportMode, event::Body,
     },
 };
 
@@ -46,16 +47,80 @@ pub struct Stored {
 #[derive(Debug, Default)]
 pub struct World {
     pub grants: Vec<Grant>,
+    /// In the order of the log.
     pub events: Vec<Stored>,
+    /// What their associations come to: by administration and parent.
+    pub groups: BTreeMap<(String, Key), Group>,
     /// (new name, former name).
     pub successor: (String, String),
     pub node: String,
 }
 
+/// What one administration says of one parent, each with the statements that say so, by their places among the events.
+#[derive(Debug, Default)]
+pub struct Group {
+    children: BTreeMap<Key, BTreeSet<usize>>,
+    parties: BTreeMap<String, BTreeSet<usize>>,
+}
+
+/// So many of the statements that tie two subjects are tried for one that the caller may see, the last ones of the log.
+const SUPPORTS_MAX: usize = 8;
+
 /// What identifies a subject here.
 pub type Key = (i32, String, String);
 
+impl Group {
+    fn apply(&mut self, place: usize, association: &Association) {
+        let children: BTreeSet<Key> = association.children.iter().map(key).collect();
+        let parties = association.parties.iter().map(|party| &party.participant);
+        if association.step() == AssociationStep::Detached {
+            self.children.retain(|child, _| !children.contains(child));
+            parties.for_each(|party| drop(self.parties.remove(party)));
+            return;
+        }
+        let kinds: BTreeSet<i32> = children.iter().map(|(kind, ..)| *kind).collect();
+        if association.complete {
+            self.children.retain(|child, _| children.contains(child) || !kinds.contains(&child.0));
+        }
+        for child in children {
+            self.children.entry(child).or_default().insert(place);
+        }
+        for party in parties {
+            self.parties.entry(party.clone()).or_default().insert(place);
+        }
+    }
+
+    /// A party is bound to the parent, and to each child that one statement in force names together with it.
+    fn binds(&self, parent: &Key, participant: &str, subject: &Key) -> bool {
+        let Some(named) = self.parties.get(participant) else { return false };
+        parent == subject || self.children.get(subject).is_some_and(|tied| !tied.is_disjoint(named))
+    }
+}
+
 impl World {
+    /// Adds what the node has stored.
+    pub fn store(&mut self, stored: Stored) {
+        self.events.push(stored);
+        let ns = |time: Option<prost_types::Timestamp>| {
+            time.map_or(0, |at| at.seconds * 1_000_000_000 + i64::from(at.nanos))
+        };
+        let mut statements: Vec<(usize, &Event, &Association)> = Vec::new();
+        for (place, stored) in self.events.iter().enumerate() {
+            if let Some(Body::Association(association)) = &stored.event.body {
+                statements.push((place, &stored.event, association));
+            }
+        }
+        // The order of what was said, whatever the order in which the node came to know it.
+        statements.sort_by_key(|(_, event, _)| (ns(event.event_time), ns(event.created_time), event.event_id.clone()));
+        let mut groups: BTreeMap<(String, Key), Group> = BTreeMap::new();
+        for (place, event, association) in statements {
+            let domain = event.publisher.split('/').nth(2).expect("a SPIFFE ID").to_owned();
+            let parent = key(association.parent.as_ref().expect("the test gives each one"));
+            groups.entry((domain, parent)).or_default().apply(place, association);
+        }
+        self.groups = groups;
+    }
+
     pub fn names<'a>(&'a self, who: &'a str) -> Vec<&'a str> {
         let former = (self.successor.0 == who).then_some(self.successor.1.as_str());
         std::iter::once(who).chain(former).collect()
@@ -116,14 +181,7 @@ impl World {
     }
 
     fn is_bound(&self, participant: &str, subject: &Key) -> bool {
-        self.events.iter().any(|stored| match &stored.event.body {
-            Some(Body::Association(association)) => {
-                let mut tied = association.parent.iter().chain(&association.children);
-                association.parties.iter().any(|party| party.participant == participant)
-                    && tied.any(|tied| key(tied) == *subject)
-            }
-            _ => false,
-        })
+        self.groups.iter().any(|((_, parent), group)| group.binds(parent, participant, subject))
     }
 
     fn matches(&self, spec: &FilterSpec, stored: &Stored, caller: &str, bound: &dyn Fn(&str, &Key) -> bool) -> bool {
@@ -211,20 +269,18 @@ impl World {
             && within(&spec.accepted_time, stored.accepted_ns)
     }
 
-    /// The subjects that associations which the caller may see tie to one, within a distance; itself among them.
+    /// The subjects that associations in force which the caller may see tie to one, within a distance; itself among them. That a tie is
+    /// in force no more she learns of whoever said so: the last word counts for everybody.
     pub fn tied(&self, who: &str, subject: &Key, depth: u32) -> BTreeSet<Key> {
         let mut reached = BTreeSet::from([subject.clone()]);
         for _ in 0..depth {
             let mut further = BTreeSet::new();
-            for stored in self.events.iter().filter(|stored| self.sees(who, stored)) {
-                let Some(Body::Association(association)) = &stored.event.body else { continue };
-                let Some(parent) = association.parent.as_ref().map(key) else { continue };
-                for child in association.children.iter().map(key) {
-                    if reached.contains(&parent) {
-                        further.insert(child.clone());
-                    }
-                    if reached.contains(&child) {
-                        further.insert(parent.clone());
+            for ((_, parent), group) in &self.groups {
+                for (child, places) in &group.children {
+                    let mut latest = places.iter().rev().take(SUPPORTS_MAX).map(|place| &self.events[*place]);
+                    let is_end = reached.contains(parent) || reached.contains(child);
+                    if is_end && latest.any(|stored| self.sees(who, stored)) {
+                        further.extend([parent.clone(), child.clone()]);
                     }
                 }
             }
