@@ -1,5 +1,5 @@
-//! What a whole node keeps when it is killed, and when its disk loses what was not synced: real processes of the built program under load,
-//! through the public API. It never looks inside the node.
+//! What a whole node keeps when it is killed, when its disk loses what was not synced, and when its disk fills up: real processes of the
+//! built program under load, through the public API. It never looks inside the node.
 //!
 //! | environment | what it sets |
 //! |---|---|
@@ -10,6 +10,7 @@
 mod child;
 mod cuts;
 mod disk;
+mod full;
 mod kills;
 mod life;
 mod load;
