@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     storage::{
         StorageError,
+        journal::FRAME_HEADER_BYTES,
         runs::RunFamily,
         store::{PAGE_CACHE_BYTES, SEGMENT_BYTES, Store},
     },
@@ -128,13 +129,32 @@ fn laid_out(image: &Image) -> Case {
     case
 }
 
+/// Where what was written ends: of a half of the journal, which holds frames of an earlier turn behind it, the last frame of this turn.
+fn end_of(name: &str, bytes: &[u8]) -> usize {
+    let used = || bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    if !name.starts_with("journal.") {
+        return used();
+    }
+    let frames = |salt: &[u8]| {
+        (0..bytes.len() - FRAME_HEADER_BYTES)
+            .step_by(8)
+            .filter(|at| bytes[*at..].starts_with(b"TLFR") && bytes[*at + 8..].starts_with(salt))
+            .collect::<Vec<usize>>()
+    };
+    let Some(first) = frames(&[]).first().copied() else { return used() };
+    let last = *frames(&bytes[first + 8..first + 16]).last().expect("the first is one");
+    let payload_bytes = u32::from_le_bytes(bytes[last + 28..last + 32].try_into().unwrap()) as usize;
+    last + FRAME_HEADER_BYTES + payload_bytes
+}
+
 /// Alters one byte, empties a sector, or cuts the file off, and says so.
-fn damage(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> String {
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    // The head, the end of what was written, and anywhere.
-    let at = match random.u32(0..3) {
+fn damage(random: &mut fastrand::Rng, name: &str, bytes: &mut Vec<u8>) -> String {
+    let used = end_of(name, bytes);
+    // The head, the end of what was written and what lies shortly before it, and anywhere.
+    let at = match random.u32(0..4) {
         0 => random.usize(..used.min(4096)),
         1 => random.usize(used.saturating_sub(3_000)..used),
+        2 => random.usize(used.saturating_sub(200_000)..used),
         _ => random.usize(..used),
     };
     match random.u32(0..4) {
@@ -226,8 +246,8 @@ async fn damage_anywhere_is_reported_or_harmless_and_never_served() {
         let targets = image.keys().filter(|path| !image[*path].is_empty());
         for target in targets.flat_map(|target| vec![target; damages as usize]) {
             let mut damaged = image.clone();
-            let what = damage(&mut random, damaged.get_mut(target).unwrap());
             let name = target.display().to_string();
+            let what = damage(&mut random, &name, damaged.get_mut(target).unwrap());
             let told = format!("TRADELANE_DAMAGE_SEED={seed}: {when}: {name} {what}");
             let said = outcome(&laid_out(&damaged), &told).await;
             let kind = name.split_inclusive("snap.").next().unwrap_or_default().to_owned();
