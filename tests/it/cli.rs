@@ -183,6 +183,37 @@ async fn a_reader_with_a_cursor_goes_on_across_a_restart_without_gap_or_repeat()
     harness.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn how_to_reach_a_node_may_come_from_the_environment_too() {
+    let harness = Harness::start().await;
+    let (port, customs) = (Person::new(&harness, &harness.port), Person::new(&harness, &harness.customs));
+    let path = |path: &Path| path.to_str().expect("a path of ASCII").to_owned();
+    let variables = [
+        ("TRADELANE_ADDRESS", harness.node.address.to_string()),
+        ("TRADELANE_CERT", path(&harness.customs.certificate_file)),
+        ("TRADELANE_KEY", path(&harness.customs.key_file)),
+        ("TRADELANE_CA", path(&harness.world.node_bundle())),
+        ("TRADELANE_SERVER_ID", NODE.to_owned()),
+        ("TRADELANE_OUTPUT", "json".to_owned()),
+    ];
+    let asked = ["check-access", TERMINAL, "publish"];
+    let with = async |command: &mut Command| said(command.envs(variables.iter().cloned())).await;
+    // Alone they are enough; what they say of the output is heard too.
+    let published = with(&mut program(&["publish", &customs.file("one.ndjson", &discharges(1, None)[0])])).await;
+    assert_eq!(published.code, 0, "{}", published.err);
+    let result: Value = serde_json::from_str(&published.out).expect("JSON, as the environment says");
+    assert_eq!(result["duplicate"], false);
+    // They go before a profile, and flags before them: customs may not ask this, the operator may, and neither may the port.
+    let refused = with(&mut port.command(&asked)).await;
+    assert!(refused.code == 77 && refused.err.contains("operate"), "{} {}", refused.code, refused.err);
+    let operator = ["--cert", &path(&harness.operator.certificate_file), "--key", &path(&harness.operator.key_file)];
+    let allowed = with(&mut customs.command(&[&asked[..], &operator[..]].concat())).await;
+    assert_eq!(allowed.code, 0, "{}", allowed.err);
+    let missing = said(program(&["events", "list"]).env("TRADELANE_ADDRESS", "127.0.0.1:1")).await;
+    assert_eq!(missing.code, 78, "{}", missing.err);
+    harness.stop().await;
+}
+
 fn container_of(line: &str) -> String {
     let event: Value = serde_json::from_str(line).expect("an event a line");
     event["signed"]["event"]["subjects"][0]["value"].as_str().expect("a readable event").to_owned()
@@ -245,6 +276,10 @@ async fn what_is_stored_is_found_and_shown() {
     );
     let explained = port.runs(&["events", "explain", id]).await;
     assert!(explained.code == 0 && explained.out.contains("VIEW"), "{} {}", explained.out, explained.err);
+    // A discharge names the container and is no part of its clearance.
+    let goods = explained.out.lines().skip_while(|line| !line.contains("PART IN THEIR CLEARANCE")).nth(1);
+    let goods = goods.unwrap_or_else(|| panic!("no clearances in {}", explained.out));
+    assert!(goods.contains(&container) && goods.contains("none"), "{goods}");
 
     let unknown = customs.runs(&["events", "get", "0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f"]).await;
     assert!(unknown.code == 1 && unknown.err.contains("NOT_FOUND"), "{} {}", unknown.code, unknown.err);

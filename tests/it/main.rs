@@ -1,6 +1,7 @@
 //! Whole nodes over real connections, in one test binary, one module a subject.
 
 mod alike;
+mod announced;
 mod bench;
 mod clearance;
 mod clearance_linked;

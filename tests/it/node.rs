@@ -97,8 +97,13 @@ async fn the_operator_asks_who_may_do_what() {
 async fn health_probes_and_metrics_say_how_the_node_is() {
     let harness = Harness::start().await;
     let mut health = HealthClient::new(harness.connect(&harness.port).await.expect("a connection"));
-    for service in ["", "tradelane.v1.NodeService", "tradelane.v1.EventService"] {
-        let asked = HealthCheckRequest { service: service.to_owned() };
+    // The node as a whole, and each service that its descriptors have.
+    let pool = tradelane::wire::descriptors();
+    let own = pool.services().map(|service| service.full_name().to_owned());
+    let services: Vec<String> = own.filter(|name| name.starts_with("tradelane.v1.")).collect();
+    assert!(services.len() == 5, "{services:?}");
+    for service in std::iter::once(String::new()).chain(services) {
+        let asked = HealthCheckRequest { service: service.clone() };
         let status = health.check(asked).await.expect("known").into_inner().status();
         assert_eq!(status, ServingStatus::Serving, "{service:?}");
     }
