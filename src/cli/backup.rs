@@ -29,7 +29,9 @@ const PIECE_BYTES_MAX: usize = 4 << 20;
 /// `tradelane backup`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The node goes on working; the copy ends at the event that was the last when it began. `tradelane restore` makes a data directory of it.
+The node goes on working; the copy ends at the event that was the last when it began, and has what the node remembers of its peers. It lacks \
+what the operator wrote (settings, trust, policy, peers file) and the node's key: keep those beside it. `tradelane restore` makes a data \
+directory of it.
 
 Example:
   tradelane backup /backup/khi-1-2026-11-24.tradelane")]

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     domain::SpiffeId,
     log::sled_log::{RestoreError, restore},
-    node::log_options,
+    node::{self, log_options},
 };
 
 /// `tradelane restore`
@@ -31,8 +31,13 @@ the epochs part.
 
 What the log lost after the backup is taken back from the node's peers when it starts, before anything new is published: until every peer \
 that it dials has handed over what it holds, publishing answers UNAVAILABLE and says for whom it waits. `tradelane peers pause NODE` opens \
-without a peer that is gone. `tradelane node show` then says what came back, and what no peer holds. Positions in other nodes' logs are \
-not part of a backup: their events are taken again from the beginning, and what is there already is absorbed.
+without a peer that is gone. `tradelane node show` then says what came back, and what no peer holds.
+
+What the node remembers of its peers is in the backup: how far it had taken from each, which agreements it had sent by, quarantine, and which \
+links are paused. What was changed of these after the backup is not known to it: pause again what was paused since. Each peer is sent \
+everything after the place where the backup knew it once more, by the policy that is in force now, and absorbs what it has. An agreement that \
+began after the backup and ended before the restore is remembered by nobody: where an event went by such a one and comes back from no \
+peer that took it, its revisions do not follow it by themselves.
 
 Exit code: 0 restored, 64 the directory is not empty, 65 the file is no whole backup, 74 storage, 78 settings.
 
@@ -60,7 +65,7 @@ pub fn run(arguments: &RestoreArguments, out: &mut impl Write) -> Result<(), Fai
     if !arguments.file.is_file() {
         return Err(Failure::data(format!("there is no backup file {}", arguments.file.display())));
     }
-    let last = restore(&arguments.file, &options, &SystemClock).map_err(|error| {
+    let last = restore(&arguments.file, &options, node::COMPANIONS, &SystemClock).map_err(|error| {
         let file = arguments.file.display();
         let remains = format!("what was written into {data_dir} is of no use: remove it");
         match &error {

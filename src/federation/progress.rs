@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{history::Version, position::LinkPosition};
 use crate::{
     domain::SpiffeId,
+    log::Companion,
     storage::{StorageError, durable},
 };
 
@@ -143,11 +144,24 @@ impl ProgressFile {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, all: &BTreeMap<SpiffeId, PeerProgress>) -> Result<(), StorageError> {
-        let by_name: BTreeMap<&str, &PeerProgress> = all.iter().map(|(name, kept)| (name.as_str(), kept)).collect();
-        let text = serde_json::to_vec_pretty(&by_name).map_err(|error| StorageError::Damaged(error.to_string()))?;
+        let text = encode(all)?;
         durable::replace_file(&self.data_dir, FILE_NAME, &text)
             .map_err(StorageError::io(format!("cannot write {FILE_NAME} in {}", self.data_dir.display())))
     }
+}
+
+/// The file's bytes.
+fn encode(all: &BTreeMap<SpiffeId, PeerProgress>) -> Result<Vec<u8>, StorageError> {
+    let by_name: BTreeMap<&str, &PeerProgress> = all.iter().map(|(name, kept)| (name.as_str(), kept)).collect();
+    serde_json::to_vec_pretty(&by_name).map_err(|error| StorageError::Damaged(error.to_string()))
+}
+
+/// What is remembered, for a backup of the log that begins after this.
+///
+/// # Errors
+/// It cannot be said in the file's words.
+pub fn companion(all: &BTreeMap<SpiffeId, PeerProgress>) -> Result<Companion, StorageError> {
+    Ok(Companion { name: FILE_NAME, bytes: encode(all)? })
 }
 
 impl ProgressStore for ProgressFile {

@@ -44,6 +44,15 @@ pub struct BackupPiece {
     pub head: Sequence,
 }
 
+/// A small file beside the log that belongs to the same moment, such as what is remembered of the peers: a backup carries it along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Companion {
+    /// Its name in the data directory.
+    pub name: &'static str,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
 /// Takes what long work has to say; false: nobody listens any more, and the work ends.
 pub type Listener<'a, T> = &'a mut (dyn FnMut(T) -> bool + Send);
 
@@ -59,11 +68,12 @@ pub trait LogAdmin: Send + Sync + fmt::Debug + 'static {
     /// Storage cannot be read at all; damage is no error but a problem of the verdict.
     fn verify(&self, from: Sequence, listener: Listener<'_, VerifyProgress>) -> Result<(), LogError>;
 
-    /// Copies the log up to its present end. Blocks for as long as that takes.
+    /// Copies the log up to its present end, and its companions; those must be taken before, so that what they say of the log never lies
+    /// behind its end. Blocks for as long as that takes.
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
-    fn backup(&self, listener: Listener<'_, BackupPiece>) -> Result<(), LogError>;
+    fn backup(&self, companions: &[Companion], listener: Listener<'_, BackupPiece>) -> Result<(), LogError>;
 
     /// Resolves when storage has failed for good, with the reason: the process has to end.
     fn failed(&self) -> BoxFuture<'static, String>;

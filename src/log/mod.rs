@@ -11,7 +11,7 @@ pub mod memory;
 pub mod sled_log;
 
 pub use acknowledged::LastAcknowledged;
-pub use admin::{BackupPiece, DiskState, LogAdmin, VerifyProgress};
+pub use admin::{BackupPiece, Companion, DiskState, LogAdmin, VerifyProgress};
 pub use contract::{
     AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts,
     REVISIONS_FOLLOWED_MAX, Record, Refusal, Verdict,

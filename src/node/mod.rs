@@ -11,7 +11,7 @@ pub use start::transport;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-pub use start::log_options;
+pub use start::{COMPANIONS, log_options};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 

@@ -20,7 +20,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{ApiConfig, Config},
     domain::{SpiffeId, code_lists::CodeLists},
-    federation::{Federation, PeerTable, ProgressFile, TlsDial},
+    federation::{Federation, PeerTable, ProgressFile, TlsDial, progress},
     identity::{Identity, OpenError},
     log::{
         EventLog,
@@ -129,6 +129,9 @@ async fn open_log(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) -
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
+
+/// The files beside the log that a backup carries along, and that a restore puts back.
+pub const COMPANIONS: &[&str] = &[progress::FILE_NAME];
 
 /// How a node's log is opened.
 #[must_use]

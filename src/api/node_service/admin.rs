@@ -12,6 +12,7 @@ use super::{NodeApi, page::invalid};
 use crate::{
     api::Refused,
     domain::Sequence,
+    federation::progress,
     identity::{Caller, reload::ReloadCause},
     log::{BackupPiece, LogAdmin, LogError, VerifyProgress},
     tasks::OnFailure,
@@ -62,8 +63,11 @@ impl NodeApi {
             sequence: piece.through.get(),
             head_sequence: piece.head.get(),
         };
+        let table = self.0.federation.table().clone();
         self.beside("create backup", move |admin, told| {
-            admin.backup(&mut |piece| told.blocking_send(Ok(message(piece))).is_ok())
+            let peers =
+                progress::companion(&table.all_progress()).map_err(|error| LogError::Damaged(error.with_cause()))?;
+            admin.backup(&[peers], &mut |piece| told.blocking_send(Ok(message(piece))).is_ok())
         })
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     domain::Sequence,
     log::{
-        admin::{BackupPiece, DiskState, Listener, LogAdmin, VerifyProgress},
+        admin::{BackupPiece, Companion, DiskState, Listener, LogAdmin, VerifyProgress},
         contract::LogError,
     },
     storage::{StorageError, directory_lock::DirectoryLock, journal, runs::RunFamily},
@@ -145,8 +145,8 @@ impl LogAdmin for SledAdmin {
         Ok(())
     }
 
-    fn backup(&self, listener: Listener<'_, BackupPiece>) -> Result<(), LogError> {
-        backup::write(&self.shared, listener).map_err(log_error)
+    fn backup(&self, companions: &[Companion], listener: Listener<'_, BackupPiece>) -> Result<(), LogError> {
+        backup::write(&self.shared, companions, listener).map_err(log_error)
     }
 
     fn failed(&self) -> BoxFuture<'static, String> {

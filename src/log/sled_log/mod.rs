@@ -7,7 +7,8 @@
 //!                    [owner of sled] full blocks ▸ sled ▸ fdatasync ▸ read back ▸ watermark ▸ forget the tail
 //! ```
 //! In reading order: [`codec`], [`block`], [`directory`] (formats), [`shared`] (what readers see), [`admission`], [`committer`],
-//! [`packer`] (the two threads), [`recover`] and [`repair`] (a start), [`handle`], [`promised`] and [`index`] (the contracts), [`admin`] and [`backup`].
+//! [`packer`] (the two threads), [`recover`] and [`repair`] (a start), [`handle`], [`promised`] and [`index`] (the contracts), [`admin`], [`backup`] and
+//! [`mod@restore`].
 
 use std::{io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,13 +26,14 @@ pub mod packer;
 pub mod promised;
 pub mod recover;
 mod repair;
+pub mod restore;
 pub mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use admission::ContentEqual;
-pub use backup::{RestoreError, restore};
 pub use recover::open;
+pub use restore::{RestoreError, restore};
 
 pub use crate::storage::store::free_bytes;
 

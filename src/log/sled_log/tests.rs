@@ -375,7 +375,7 @@ async fn a_backup_restores_to_the_same_events_in_a_new_epoch() {
     let mut file = Vec::new();
     opened
         .admin
-        .backup(&mut |piece| {
+        .backup(&[], &mut |piece| {
             file.extend_from_slice(&piece.data);
             true
         })
@@ -386,14 +386,14 @@ async fn a_backup_restores_to_the_same_events_in_a_new_epoch() {
     let to = Case::new();
     let path = to.directory.path().join("backup");
     std::fs::write(&path, &file[..file.len() - 1]).unwrap();
-    let cut = restore(&path, &to.options(), &SystemClock).unwrap_err();
+    let cut = restore(&path, &to.options(), &[], &SystemClock).unwrap_err();
     assert!(matches!(cut, RestoreError::NotWhole(_)), "{cut}");
-    let again = restore(&path, &to.options(), &SystemClock).unwrap_err();
+    let again = restore(&path, &to.options(), &[], &SystemClock).unwrap_err();
     assert!(matches!(again, RestoreError::NotEmpty(_)), "{again}");
 
     std::fs::remove_dir_all(to.options().data_dir).unwrap();
     std::fs::write(&path, &file).unwrap();
-    assert_eq!(restore(&path, &to.options(), &SystemClock).unwrap(), Sequence(9_000));
+    assert_eq!(restore(&path, &to.options(), &[], &SystemClock).unwrap(), Sequence(9_000));
     let opened = to.open().unwrap();
     check(&opened, 9_000).await;
     let epochs = opened.log.epochs();

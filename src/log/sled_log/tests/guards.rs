@@ -11,6 +11,7 @@ use crate::{
         term::{TermHash, TermKind},
     },
     log::{
+        Companion,
         contract::Record,
         sled_log::{directory::Directory, meant, recover::check_last_blocks, shared},
     },
@@ -181,6 +182,12 @@ fn sections(file: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
     (file[..12].to_vec(), found)
 }
 
+/// Larger than one section takes.
+fn companions() -> [Companion; 2] {
+    let large = (0..700_000_u32).map(|number| (number % 251) as u8).collect();
+    [Companion { name: "beside.json", bytes: large }, Companion { name: "second.json", bytes: Vec::new() }]
+}
+
 async fn backup_of(content: u8) -> Vec<u8> {
     let case = Case::new();
     let opened = case.open().unwrap();
@@ -191,7 +198,7 @@ async fn backup_of(content: u8) -> Vec<u8> {
     let mut file = Vec::new();
     opened
         .admin
-        .backup(&mut |piece| {
+        .backup(&companions(), &mut |piece| {
             file.extend_from_slice(&piece.data);
             true
         })
@@ -204,7 +211,9 @@ fn restore_refused(file: &[u8]) -> String {
     let case = Case::new();
     let path = case.directory.path().join("backup");
     std::fs::write(&path, file).unwrap();
-    restore(&path, &case.options(), &SystemClock).expect_err("a backup that is not whole was restored").to_string()
+    restore(&path, &case.options(), &["beside.json", "second.json"], &SystemClock)
+        .expect_err("a backup that is not whole was restored")
+        .to_string()
 }
 
 #[tokio::test]
@@ -221,7 +230,24 @@ async fn a_backup_that_was_tampered_with_restores_nothing() {
     flipped[2][200] ^= 1;
     let refused = restore_refused(&[head.clone(), flipped.concat()].concat());
     assert!(refused.contains("a section is altered"), "{refused}");
-    let mut shorter = of_a;
-    shorter.remove(3);
-    restore_refused(&[head, shorter.concat()].concat());
+    for left_out in [3, of_a.len() - 2, of_a.len() - 3] {
+        let mut shorter = of_a.clone();
+        shorter.remove(left_out);
+        restore_refused(&[head.clone(), shorter.concat()].concat());
+    }
+}
+
+#[tokio::test]
+async fn the_files_beside_the_log_come_back_with_it_and_those_that_are_not_known_are_refused() {
+    let backup = backup_of(b'a').await;
+    let case = Case::new();
+    let path = case.directory.path().join("backup");
+    std::fs::write(&path, backup).unwrap();
+    let refused = restore(&path, &case.options(), &["beside.json"], &SystemClock).unwrap_err().to_string();
+    assert!(refused.contains("that this program does not know"), "{refused}");
+    std::fs::remove_dir_all(case.options().data_dir).unwrap();
+    restore(&path, &case.options(), &["second.json", "beside.json"], &SystemClock).unwrap();
+    for Companion { name, bytes } in companions() {
+        assert_eq!(std::fs::read(case.options().data_dir.join(name)).unwrap(), bytes, "{name}");
+    }
 }

@@ -187,7 +187,7 @@ async fn a_backup_holds_the_state_and_a_cut_one_restores_nothing() {
     let mut file = Vec::new();
     opened
         .admin
-        .backup(&mut |piece| {
+        .backup(&[], &mut |piece| {
             assert!(piece.data.len() <= 1024 * 1024);
             file.extend_from_slice(&piece.data);
             true
@@ -200,11 +200,11 @@ async fn a_backup_holds_the_state_and_a_cut_one_restores_nothing() {
     let at = (12..file.len() - 9).find(|at| file[*at] == b'S' && section_end(&file, *at).is_some()).unwrap();
     let without = [&file[..at], &file[section_end(&file, at).unwrap()..]].concat();
     std::fs::write(&path, without).unwrap();
-    let refused = restore(&path, &to.options(), &SystemClock).unwrap_err();
+    let refused = restore(&path, &to.options(), &[], &SystemClock).unwrap_err();
     assert!(matches!(refused, RestoreError::NotWhole(_)), "{refused}");
     std::fs::remove_dir_all(to.options().data_dir).unwrap();
     std::fs::write(&path, &file).unwrap();
-    restore(&path, &to.options(), &SystemClock).unwrap();
+    restore(&path, &to.options(), &[], &SystemClock).unwrap();
     let opened = to.open().unwrap();
     check(&opened, 50).await;
     assert_eq!(opened.state.load(Table::DeadLetters, b""), expected);
