@@ -101,6 +101,20 @@ impl Agreement {
         })
     }
 
+    /// Whether an event of this node's own, which came back after a restore, had gone from here to the peer.
+    #[must_use]
+    pub fn took_from_here(&self, record: &Record) -> bool {
+        let taken = |origin: &OriginFacts| origin.node == self.own && origin.via.first() == Some(&self.peer.node);
+        record.origin.as_deref().is_some_and(taken)
+    }
+
+    /// Whether an event of this node's own was first admitted in a life before another one.
+    #[must_use]
+    pub fn was_before(&self, origin: &OriginFacts, life: &str) -> bool {
+        let lives = || self.epochs.iter().map(|life| life.epoch);
+        lives().skip_while(|known| known.to_string() != life).skip(1).any(|earlier| earlier == origin.epoch)
+    }
+
     /// Why some grants, those in force or earlier ones, do not let an event go to the peer, whatever its way; none where they do.
     ///
     /// # Errors

@@ -27,6 +27,10 @@ pub struct Version {
     /// Up to here events may have been sent by it, whether or not that was ever acknowledged; 0: none.
     #[serde(default)]
     pub sent_through: u64,
+    /// It was in force when a restore from a backup opened this life: what was said in an earlier one, was lost and came back may have been
+    /// sent by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_life: Option<String>,
     /// The grants, each as far as it decides.
     pub grants: Vec<VersionGrant>,
 }
@@ -66,7 +70,7 @@ pub fn note(versions: &mut Vec<Version>, grants: Vec<VersionGrant>, from: u64, a
         // A link that begins anew from further back was further on before.
         last.through = Some(acknowledged.map_or(from, |at| at.sequence.get().max(from)));
     }
-    versions.push(Version { after: from, through: None, sent_through: 0, grants });
+    versions.push(Version { after: from, through: None, sent_through: 0, restored_life: None, grants });
     if VERSIONS_MAX < versions.len() {
         tracing::warn!(
             "the oldest version of an agreement is forgotten: later revisions of what went by it follow the present one"
@@ -101,7 +105,8 @@ impl History {
         let mut revision = record.clone();
         for _ in 0..CHAIN_MAX {
             let Some(original) = original_of(log, &revision).await? else { return Ok(Some(false)) };
-            let went = self.let_through(agreement, &original, now_ns)? == Some(true);
+            let went =
+                agreement.took_from_here(&original) || self.let_through(agreement, &original, now_ns)? == Some(true);
             if went || self.may_have_sent(agreement, &original, now_ns)? {
                 return Ok(Some(true));
             }
@@ -135,7 +140,12 @@ impl History {
     /// The stored header cannot be read.
     pub fn may_have_sent(&self, agreement: &Agreement, record: &Record, now_ns: i64) -> Result<bool, LogError> {
         let place = record.sequence.get();
-        let reaches = |version: &Version| version.after < place && place <= version.sent_through;
+        let lost = record.origin.as_deref().filter(|origin| origin.node == agreement.own);
+        let reaches = |version: &Version| {
+            let may_be_lost =
+                |origin| version.restored_life.as_deref().is_some_and(|life| agreement.was_before(origin, life));
+            lost.is_some_and(may_be_lost) || (version.after < place && place <= version.sent_through)
+        };
         for (_, rights) in self.0.iter().filter(|(version, _)| reaches(version)) {
             if agreement.grants(rights, record, now_ns)?.is_none() {
                 return Ok(true);

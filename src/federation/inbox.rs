@@ -187,9 +187,9 @@ impl Inbox {
             None => {}
             Some(shown) if hello.forked && start.sequence < shown.sequence && start.epoch != shown.epoch => {
                 let notice = format!(
-                    "{} was restored from a backup: it lost what follows {} of the life that this node followed to {shown}; it goes on from \
-                     {start}, and what this node holds of the lost stretch goes back to it over its own link",
-                    self.peer.node, start.sequence
+                    "{} was restored from a backup that was made before this node came to {shown}; it goes on from {start}, and what this node \
+                     holds of what it lost goes back to it over its own link",
+                    self.peer.node
                 );
                 tracing::warn!(peer = %self.peer.node, notice, "a source was restored from a backup");
                 self.parts.table.notice(&self.peer.node, Direction::Inbound, &notice);

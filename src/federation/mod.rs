@@ -98,8 +98,7 @@ impl Federation {
     /// Federation that takes nothing yet.
     #[must_use]
     pub fn new(parts: FederationParts) -> Self {
-        parts.table.clamp_sent(*parts.log.tail().borrow());
-        let closed = watch::Sender::new(taking_back::closed_at_start(&parts));
+        let closed = watch::Sender::new(taking_back::at_start(&parts));
         Self { parts: Arc::new(parts), receivers: Mutex::default(), closed }
     }
 

@@ -35,7 +35,7 @@ pub struct Hello {
 pub struct Start {
     /// After this place.
     pub position: LinkPosition,
-    /// True where it lies before what the receiver showed, since this log was restored from a backup.
+    /// True where it lies before what the receiver showed, since this log was restored from a backup made before the receiver came there.
     pub forked: bool,
 }
 
@@ -63,22 +63,22 @@ pub fn read_hello(hello: &ReceiverHello, caller: &SpiffeId) -> Result<Hello, End
     Ok(Hello { epochs, position: hello.position.as_ref().map(read).transpose()?, run })
 }
 
-/// Where to go on for a receiver.
+/// Where to go on for a receiver that is known to have come to a place. One that shows a position in an earlier life goes on from where the
+/// backup knew it, if it came further since: by which agreement that went nobody remembers, so it goes once more, by the one in force.
 ///
 /// # Errors
 /// The position is of another log, of the same life live twice, or no longer retained.
-pub async fn start(log: &dyn EventLog, shown: Option<LinkPosition>, from_time_ns: Option<i64>) -> Result<Start, Ended> {
+pub async fn start(
+    log: &dyn EventLog,
+    shown: Option<LinkPosition>,
+    known: Option<LinkPosition>,
+    from_time_ns: Option<i64>,
+) -> Result<Start, Ended> {
     let epochs = log.epochs();
     let present = epochs.first().expect("a log has at least its present epoch").epoch;
     let begin = Sequence(log.first_retained().get() - 1);
     let Some(shown) = shown else {
-        let from = match from_time_ns {
-            None => begin,
-            Some(time_ns) => {
-                let first = log.first_accepted_since(time_ns).await.map_err(|error| cannot_read(&error))?;
-                Sequence(first.get() - 1).max(begin)
-            }
-        };
+        let from = agreed_begin(log, begin, from_time_ns).await?;
         // The hash before the first that is retained is nowhere any more: such a position is only ever compared with itself.
         let chain = hash_at(log, from).await?.unwrap_or_default();
         return Ok(Start { position: LinkPosition { epoch: present, sequence: from, chain }, forked: false });
@@ -95,17 +95,28 @@ pub async fn start(log: &dyn EventLog, shown: Option<LinkPosition>, from_time_ns
         );
         return Err(Ended::Here(ReplicationEndReason::Diverged, detail));
     }
-    let forked = shown.sequence > kept;
     let sequence = shown.sequence.min(kept);
     if sequence < begin {
         let detail =
             format!("the receiver stands at {shown}, and the first event that is retained is {}", begin.next());
         return Err(Ended::Here(ReplicationEndReason::Lapsed, detail));
     }
+    let sequence = match known {
+        _ if at == 0 => sequence,
+        Some(known) => sequence.min(known.sequence.max(begin)),
+        None => sequence.min(agreed_begin(log, begin, from_time_ns).await?),
+    };
+    let forked = sequence < shown.sequence;
     let chain = match hash_at(log, sequence).await? {
         Some(chain) => chain,
         // Exactly before the first that is retained: what follows is whole, and there is nothing left to compare.
-        None if sequence == begin => shown.chain,
+        None if sequence == begin => {
+            if forked {
+                ChainHash::default()
+            } else {
+                shown.chain
+            }
+        }
         None => return Err(Ended::Here(ReplicationEndReason::Diverged, format!("no event has the place {sequence}"))),
     };
     if !forked && chain != shown.chain {
@@ -113,6 +124,13 @@ pub async fn start(log: &dyn EventLog, shown: Option<LinkPosition>, from_time_ns
         return Err(Ended::Here(ReplicationEndReason::Cloned, detail));
     }
     Ok(Start { position: LinkPosition { epoch: present, sequence, chain }, forked })
+}
+
+/// Before the first event that a receiver gets which has taken nothing yet.
+async fn agreed_begin(log: &dyn EventLog, begin: Sequence, from_time_ns: Option<i64>) -> Result<Sequence, Ended> {
+    let Some(time_ns) = from_time_ns else { return Ok(begin) };
+    let first = log.first_accepted_since(time_ns).await.map_err(|error| cannot_read(&error))?;
+    Ok(Sequence(first.get() - 1).max(begin))
 }
 
 async fn hash_at(log: &dyn EventLog, sequence: Sequence) -> Result<Option<ChainHash>, Ended> {

@@ -111,7 +111,8 @@ impl Outbox {
         agreement.peer_epochs = read.epochs;
         self.parts.table.contact(&self.caller.id, Direction::Outbound);
         let log = &self.parts.log;
-        let start = opening::start(&**log, read.position, agreement.peer.from_time_ns).await?;
+        let known = self.parts.table.progress(&self.caller.id).acknowledged;
+        let start = opening::start(&**log, read.position, known, agreement.peer.from_time_ns).await?;
         let follower = Follower::new(log.clone(), start.position.sequence, CHUNK_BYTES, None);
         let answer = proto::SourceHello {
             version: opening::VERSION,
@@ -124,16 +125,13 @@ impl Outbox {
         if let Some(shown) = read.position.filter(|_| start.forked) {
             self.parts.table.lost(&self.caller.id, shown);
             let notice = format!(
-                "this log was restored from a backup that ended before where the receiver stood; it goes on from {}",
+                "this log was restored from a backup that was made before the receiver came to {shown}; it goes on from {}",
                 start.position
             );
             tracing::warn!(peer = %self.caller.id, notice, "a receiver knows more of this log than it holds");
             self.parts.table.notice(&self.caller.id, Direction::Outbound, &notice);
         }
-        if read.position.is_some() {
-            reservation.acknowledged(start.position)?;
-        }
-        let history = self.note(&agreement, start.position, &reservation).await?;
+        let history = self.note(&agreement, read.position, start.position, &reservation).await?;
         let sends_whole = self.sends_whole(&agreement);
         Ok(Sending {
             changes,
@@ -171,19 +169,21 @@ impl Outbox {
         })
     }
 
-    /// Remembers which agreement decides what follows a place, and gives all that ever did. Nothing goes by an agreement that is not
-    /// remembered durably: after a crash nobody would know what its revisions have to follow.
+    /// Remembers how far the receiver has come by what it shows, which agreement decides what follows, and gives all that ever did. Nothing
+    /// goes by an agreement that is not remembered durably: after a crash nobody would know what its revisions have to follow.
     async fn note(
         &self,
         agreement: &Agreement,
-        position: LinkPosition,
+        shown: Option<LinkPosition>,
+        start: LinkPosition,
         reservation: &Reservation,
     ) -> Result<History, Ended> {
         let grants = history::in_force(&agreement.rights, self.parts.clock.now_ns());
         let (peer, table) = (&agreement.peer.node, &self.parts.table);
         let (is_new, versions) = reservation.remember(|progress| {
             let before = progress.versions.clone();
-            history::note(&mut progress.versions, grants, position.sequence.get(), progress.acknowledged);
+            progress.acknowledged = shown.map(|_| start).or(progress.acknowledged);
+            history::note(&mut progress.versions, grants, start.sequence.get(), progress.acknowledged);
             (before != progress.versions, progress.versions.clone())
         })?;
         if is_new {

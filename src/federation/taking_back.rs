@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Federation, FederationParts, lives, progress::TakenBack};
+use super::{Federation, FederationParts, history, lives, progress::TakenBack};
 use crate::{
     domain::{Epoch, Sequence, SpiffeId},
     log::{EventLog, LogError, contract::EpochFacts},
@@ -41,8 +41,16 @@ impl Federation {
     }
 }
 
-/// Why publishing is closed as the node starts.
-pub(super) fn closed_at_start(parts: &FederationParts) -> Closed {
+/// Sets right, as the node starts, what is remembered of how far peers were sent to. Answers why publishing is closed.
+pub(super) fn at_start(parts: &FederationParts) -> Closed {
+    parts.table.clamp_sent(*parts.log.tail().borrow());
+    if let Some(life) = unopened_life(parts) {
+        let (policy, now_ns, fork) = (parts.access.policy(), parts.clock.now_ns(), parts.log.epochs()[0].fork);
+        for peer in &parts.peers.borrow().peers {
+            let grants = history::in_force(&policy.rights(&peer.node), now_ns);
+            parts.table.doubt_sent(&peer.node, grants, (life, fork));
+        }
+    }
     let waiting = waits_for(parts);
     (!waiting.is_empty()).then(|| words(&waiting))
 }
@@ -76,9 +84,7 @@ pub(super) async fn run(
             return Ok(());
         }
     }
-    if let Some(epoch) = restored_life(&parts)
-        && !has_taken_back(&parts, &parts.node, epoch)
-    {
+    if let Some(epoch) = unopened_life(&parts) {
         let report = report(&parts).await.map_err(|error| error.to_string())?;
         if !report.is_empty() {
             tracing::warn!(report, "this log was restored from a backup");
@@ -90,10 +96,10 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The present life, where a restore opened it.
-fn restored_life(parts: &FederationParts) -> Option<Epoch> {
+/// The present life, where a restore opened it and nothing was published in it yet.
+fn unopened_life(parts: &FederationParts) -> Option<Epoch> {
     let epochs = parts.log.epochs();
-    (1 < epochs.len()).then(|| epochs[0].epoch)
+    (1 < epochs.len()).then(|| epochs[0].epoch).filter(|epoch| !has_taken_back(parts, &parts.node, *epoch))
 }
 
 fn has_taken_back(parts: &FederationParts, node: &SpiffeId, epoch: Epoch) -> bool {
@@ -102,9 +108,7 @@ fn has_taken_back(parts: &FederationParts, node: &SpiffeId, epoch: Epoch) -> boo
 
 /// The peers that may still hold what this log lost: those that are dialled, and that nobody has paused.
 fn waits_for(parts: &FederationParts) -> Vec<SpiffeId> {
-    let Some(epoch) = restored_life(parts).filter(|epoch| !has_taken_back(parts, &parts.node, *epoch)) else {
-        return Vec::new();
-    };
+    let Some(epoch) = unopened_life(parts) else { return Vec::new() };
     let peers = Arc::clone(&parts.peers.borrow());
     let asked = peers.peers.iter().filter(|peer| peer.address.is_some() && !peer.paused).map(|peer| peer.node.clone());
     asked.filter(|node| !parts.table.progress(node).paused && !has_taken_back(parts, node, epoch)).collect()

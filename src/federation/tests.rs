@@ -15,14 +15,15 @@ use super::{inbox::Inbox, *};
 use crate::{
     clock::TestClock,
     domain::{
-        EventId, Sequence, TrustDomain,
+        Epoch, EventId, Sequence, TrustDomain,
         bindings::{NewBinding, PartyBindings, SubjectKey},
     },
     identity::{
         Peer,
+        peers::PeerAddress,
         policy::{Successors, file},
     },
-    log::{AppendBatch, AppendMode, MemoryLog, NewEvent, Record},
+    log::{AppendBatch, AppendMode, MemoryLog, NewEvent, Record, contract::EpochFacts},
     wire::{
         content_equal,
         door::routing_header,
@@ -31,6 +32,7 @@ use crate::{
 };
 
 mod agreements;
+mod backups;
 mod promises;
 mod reach;
 mod restored;
@@ -133,6 +135,22 @@ fn peer(letter: char) -> Peer {
         private: false,
         paused: false,
     }
+}
+
+/// Where nobody answers.
+fn address() -> PeerAddress {
+    PeerAddress { host: "localhost".to_owned(), port: 7_443 }
+}
+
+/// A life of a log.
+fn life(number: u128, parent: Option<u128>, fork: u64) -> EpochFacts {
+    let epoch = |number| Epoch(uuid::Uuid::from_u128(number));
+    EpochFacts { epoch: epoch(number), parent: parent.map(epoch), fork: Sequence(fork), open_time_ns: 0 }
+}
+
+/// Forwards nothing from now on.
+fn narrow(side: &Side) {
+    side.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
 }
 
 impl Side {

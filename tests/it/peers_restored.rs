@@ -93,11 +93,8 @@ async fn a_node_restored_from_a_backup_takes_back_what_it_lost_before_anything_n
 
     // Both end; the disk of b is replaced.
     process_a.kill();
-    process_b.kill();
-    std::fs::remove_dir_all(b.folder.join("data")).expect("removed");
-    let config = b.config_file();
-    let restored = run(&["restore", "--config", config.to_str().expect("a path of ASCII"), backup]);
-    assert!(restored.code == 0 && restored.out.contains("restored up to sequence 25"), "{restored:?}");
+    let restored = restore(process_b, b, backup);
+    assert!(restored.contains("restored up to sequence 25"), "{restored}");
     let process_b = Process::start(b);
     // As long as a is not there, nothing is published: it may hold what b lost.
     let mut client = EventServiceClient::new(channel(b, &b.terminal).await);
@@ -134,6 +131,47 @@ async fn a_node_restored_from_a_backup_takes_back_what_it_lost_before_anything_n
     comes_to(a, true, PeerLinkState::CaughtUp).await;
     comes_to(b, true, PeerLinkState::CaughtUp).await;
     drop((process_a, process_b));
+}
+
+/// Ends a process, and puts its disk as a backup has it. Answers what was said.
+fn restore(process: Process, site: &Site, backup: &str) -> String {
+    process.kill();
+    std::fs::remove_dir_all(site.folder.join("data")).expect("removed");
+    let restored = run(&["restore", "--config", site.config_file().to_str().expect("a path of ASCII"), backup]);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    restored.out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_node_keeps_its_pauses_and_takes_back_what_went_by_an_agreement_that_has_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sites = two(folder.path());
+    let (a, b) = (&sites[&'a'], &sites[&'b']);
+    let (process_a, _process_b) = (Process::start(a), Process::start(b));
+    let went = discharged('a', 1);
+    publish(a, std::slice::from_ref(&went)).await;
+    holds(b, 1).await;
+    comes_to(a, false, PeerLinkState::CaughtUp).await;
+    a.write_policy("");
+    assert_eq!(operate(a, &["node", "reload"]).code, 0);
+    let stays = discharged('a', 2);
+    publish(a, std::slice::from_ref(&stays)).await;
+    assert_eq!(operate(a, &["peers", "pause", b.node.as_str()]).code, 0);
+    let backup = folder.path().join("a.tradelane");
+    let backup = backup.to_str().expect("a path of ASCII");
+    assert_eq!(operate(a, &["backup", backup]).code, 0);
+
+    restore(process_a, a, backup);
+    let _process_a = Process::start(a);
+    // It waits for nobody whom its operator has paused.
+    let refused = publish_patiently(a, &[stays.retracted(), went.retracted()]).await;
+    assert!(refused.is_none(), "{refused:?}");
+    for inbound in [true, false] {
+        comes_to(a, inbound, PeerLinkState::Paused).await;
+    }
+    assert_eq!(held(b).await.len(), 1, "the pause holds");
+    assert_eq!(operate(a, &["peers", "resume", b.node.as_str()]).code, 0);
+    assert_eq!(bytes_of(&holds(b, 2).await), encoded(&[went.clone(), went.retracted()]));
 }
 
 /// Waits until a node has written down where it stands, which it does a moment later.

@@ -51,6 +51,9 @@ pub struct Held {
 pub struct Restored {
     pub node: usize,
     pub kept: Sequence,
+    /// When the backup was made, and when the log was restored from it: simulated milliseconds.
+    pub backup_ms: u64,
+    pub ms: u64,
 }
 
 /// From when (simulated milliseconds) which classes were forwarded.
@@ -250,8 +253,7 @@ impl Check<'_> {
                         said.id, said.node
                     ));
                 }
-                // A source restored from a backup has forgotten by which agreements it sent what.
-                let remembers = !self.is_restored(said.node);
+                let remembers = !self.has_forgotten(said.node, receiver);
                 let original = said.revises.as_ref().filter(|id| remembers && self.has(receiver, id));
                 if let Some(original) = original.filter(|_| self.takes_from(receiver, said.node)) {
                     self.fault(format!(
@@ -261,6 +263,18 @@ impl Check<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a source was restored from a backup, and had an agreement with the receiver that began after the backup and ended before the
+    /// restore: nothing remembers what went by that.
+    fn has_forgotten(&self, source: usize, receiver: usize) -> bool {
+        let versions = &self.observed.agreements[&(source, receiver)];
+        let lasted =
+            versions.iter().zip(versions.iter().skip(1)).map(|((begin_ms, _), (end_ms, _))| (begin_ms, end_ms));
+        let restored = self.observed.restored.iter().filter(|restored| restored.node == source);
+        restored.into_iter().any(|restored| {
+            lasted.clone().any(|(begin_ms, end_ms)| restored.backup_ms <= *begin_ms && *end_ms <= restored.ms)
+        })
     }
 
     fn must_hold(&self, receiver: usize, said: &Statement) -> bool {
@@ -336,9 +350,9 @@ impl Check<'_> {
         let receivers: Vec<usize> =
             (0..self.plan.nodes.len()).filter(|receiver| self.takes_from(*receiver, restored.node)).collect();
         for receiver in receivers {
-            // Who died may have forgotten how far it was, and an operator's word takes the notice away.
+            // Who ended in the middle of an append may have forgotten how far it was, and an operator's word takes the notice away.
             let undisturbed = !self.plan.actions.iter().any(|(_, action)| match action {
-                Action::Die { node, .. } => *node == receiver,
+                Action::Die { node, .. } | Action::Stop { node } => *node == receiver,
                 Action::OrderPause { node, peer }
                 | Action::OrderResume { node, peer }
                 | Action::OrderAgain { node, peer } => (*node, *peer) == (receiver, restored.node),

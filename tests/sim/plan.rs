@@ -110,6 +110,16 @@ impl Drawing {
         self.random.usize(..self.nodes.len())
     }
 
+    /// A node that takes from this one. The first two are always linked.
+    fn some_receiver(&mut self, source: usize) -> usize {
+        loop {
+            let (receiver, from) = self.some_link();
+            if from == source {
+                return receiver;
+            }
+        }
+    }
+
     /// Two nodes of which the first takes from the second.
     fn some_link(&mut self) -> (usize, usize) {
         loop {
@@ -192,6 +202,17 @@ impl Drawing {
         let backup_ms = self.random.u64(..at_ms);
         self.at(backup_ms, Action::Backup);
         self.at(at_ms, Action::Restore);
+        // What went by an agreement that ended before the backup, since, or only after the restore is revised all the same.
+        for _ in 0..if self.transit { 0 } else { self.random.u32(..4) } {
+            let receiver = self.some_receiver(0);
+            let from_ms = [0, backup_ms, at_ms][self.random.usize(..3)];
+            let change_ms = from_ms + self.random.u64(100..4_000);
+            let classes = some_classes(&mut self.random);
+            self.at(change_ms, Action::Agree { source: 0, receiver, classes });
+            let (before_ms, after_ms) = (change_ms - self.random.u64(..100), at_ms + self.random.u64(1_000..8_000));
+            self.at(before_ms, Action::Publish { node: 0, count: 3 });
+            self.at(after_ms, Action::Publish { node: 0, count: 3 });
+        }
     }
 
     fn clone_of_first(&mut self) {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     check::{Held, Observed, Restored},
+    disk::Remembered,
     ghost,
     ground::{Trace, locked},
     machine::{CLONE_SITE, Machine, Neighbour, Room, letter, node_id},
@@ -31,6 +32,15 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// After the last fault everything rests within this time.
 const REST_MAX: Duration = Duration::from_secs(400);
 
+/// What `tradelane backup` writes.
+struct Backup {
+    /// What was remembered of the peers, taken before the log's end.
+    remembered: Remembered,
+    log: MemoryLog,
+    through: Sequence,
+    made_ms: u64,
+}
+
 /// A run in progress.
 pub struct World {
     plan: Plan,
@@ -39,7 +49,7 @@ pub struct World {
     people: BTreeMap<Site, People>,
     writers: BTreeMap<Site, Writer>,
     observed: Arc<Mutex<Observed>>,
-    backup: Option<(MemoryLog, Sequence)>,
+    backup: Option<Backup>,
     random: fastrand::Rng,
 }
 
@@ -170,9 +180,13 @@ impl World {
             }
             Action::Backup => {
                 let first = &self.machines[&0];
+                let remembered = match &first.process {
+                    Some(process) => process.federation.table().all_progress(),
+                    None => locked(&first.remembered).clone(),
+                };
                 let through = *first.log.tail().borrow();
-                let copy = first.log.reopened(first.clock.clone(), through, first.log.epochs().to_vec());
-                self.backup = Some((copy, through));
+                let log = first.log.reopened(first.clock.clone(), through, first.log.epochs().to_vec());
+                self.backup = Some(Backup { remembered, log, through, made_ms: self.room.trace.now_ms() });
             }
             Action::Restore => self.restore(),
             Action::Clone => self.clone_first(),
@@ -206,9 +220,9 @@ impl World {
         });
     }
 
-    /// As `tradelane restore` leaves it: the backup's events, a new life of the log, and nothing remembered of the peers.
+    /// As `tradelane restore` leaves it: the backup's events, a new life of the log, and what the backup remembers of the peers.
     fn restore(&mut self) {
-        let Some((backup, through)) = self.backup.take() else { return };
+        let Some(Backup { remembered, log: backup, through, made_ms }) = self.backup.take() else { return };
         self.note_held(false);
         self.end(0, |machine| machine.die(false));
         let machine = self.machines.get_mut(&0).expect("the first machine");
@@ -220,8 +234,9 @@ impl World {
         };
         let epochs = std::iter::once(life(machine)).chain(backup.epochs().iter().cloned()).collect();
         machine.log = Arc::new(backup.reopened(machine.clock.clone(), through, epochs));
-        locked(&machine.remembered).clear();
-        locked(&self.observed).restored.push(Restored { node: 0, kept: through });
+        *locked(&machine.remembered) = remembered;
+        let restored = Restored { node: 0, kept: through, backup_ms: made_ms, ms: self.room.trace.now_ms() };
+        locked(&self.observed).restored.push(restored);
         self.start(0);
     }
 

@@ -91,7 +91,7 @@ impl Sending {
     async fn look_again(&mut self) -> Result<(), Ended> {
         let peer_epochs = std::mem::take(&mut self.agreement.peer_epochs);
         self.agreement = Agreement { peer_epochs, ..self.outbox.agreement()? };
-        self.history = self.outbox.note(&self.agreement, self.position, &self.reservation).await?;
+        self.history = self.outbox.note(&self.agreement, None, self.position, &self.reservation).await?;
         self.sends_whole = self.outbox.sends_whole(&self.agreement);
         Ok(())
     }

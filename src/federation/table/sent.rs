@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use super::PeerTable;
 use crate::{
-    domain::{Sequence, SpiffeId},
-    federation::{position::LinkPosition, progress::PeerProgress},
+    domain::{Epoch, Sequence, SpiffeId},
+    federation::{
+        history::{self, VersionGrant},
+        position::LinkPosition,
+        progress::PeerProgress,
+    },
 };
 
 /// The file says that so many places more may have been sent than were: it is written once for so many. After a crash as many places of the
@@ -57,6 +61,33 @@ impl PeerTable {
         let sent = &mut self.entry(&mut entries, node).sent;
         *sent = Sent { stream: sent.stream + 1, reserved_through: 0 };
         Reservation { table: self.clone(), node: node.clone(), stream: sent.stream, durable_through: 0, asked: None }
+    }
+
+    /// Notes, at the start of a restored log with this life, that nobody knows how much went to a peer since the backup: of what the backup
+    /// holds by the agreement that was in force then and by the present one, with these grants; of what was said since and lost by the
+    /// present one alone, since the other may have ended before.
+    pub(in crate::federation) fn doubt_sent(
+        &self,
+        node: &SpiffeId,
+        grants: Vec<VersionGrant>,
+        (life, fork): (Epoch, Sequence),
+    ) {
+        let life = life.to_string();
+        let mut entries = self.entries();
+        let progress = &mut self.entry(&mut entries, node).progress;
+        let versions = &mut progress.versions;
+        if versions.iter().any(|version| version.restored_life.as_ref() == Some(&life)) {
+            // It started before: what was noted since is known.
+            return;
+        }
+        if let Some(last) = versions.last_mut() {
+            last.sent_through = fork.get();
+        }
+        let known = progress.acknowledged.map_or(0, |position| position.sequence.get());
+        history::note(versions, grants, known, progress.acknowledged);
+        if let Some(present) = versions.last_mut() {
+            (present.sent_through, present.restored_life) = (fork.get(), Some(life));
+        }
     }
 
     /// Nothing after the end of the log has ever been sent, whatever the file had to say ahead.

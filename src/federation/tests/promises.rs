@@ -4,7 +4,6 @@ use super::*;
 use crate::{
     domain::Epoch,
     federation::{agreement::Withheld, position::LinkPosition, reach::Reach, table::TakenOver},
-    log::contract::EpochFacts,
     wire::proto::{self, replicate_response},
 };
 
@@ -72,11 +71,6 @@ async fn an_agreement_that_ends_while_a_stream_begins_lets_nothing_go() {
     gate.send_replace(true);
     a.acknowledged_by(&b.node, 1).await;
     assert!(b.records().await.is_empty(), "sent by an agreement that has ended");
-}
-
-/// Forwards nothing from now on.
-fn narrow(side: &Side) {
-    side.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
 }
 
 /// Takes the first batch of events of a source, then breaks without a word: nothing is ever acknowledged.
@@ -185,10 +179,6 @@ async fn what_came_back_and_was_passed_on_may_come_back_once_more() {
             Peer { behind: third.into_iter().collect(), transit: true, ..peer(other) }
         };
         others.map(with_third).collect()
-    };
-    let life = |number, parent: Option<u128>, fork| {
-        let epoch = |number| Epoch(uuid::Uuid::from_u128(number));
-        EpochFacts { epoch: epoch(number), parent: parent.map(epoch), fork: Sequence(fork), open_time_ns: 0 }
     };
     let a_with = |lives| {
         let log = MemoryLog::with_epochs(Arc::new(TestClock::at_ns(NOW_NS)), content_equal, lives);

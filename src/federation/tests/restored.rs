@@ -3,17 +3,10 @@
 
 use super::*;
 use crate::{
-    domain::Epoch,
     federation::taking_back,
-    identity::peers::PeerAddress,
-    log::{EventLog, contract::EpochFacts},
+    log::EventLog,
     wire::proto::{Audience, Reach},
 };
-
-fn life(number: u128, parent: Option<u128>, fork: u64) -> EpochFacts {
-    let epoch = |number| Epoch(uuid::Uuid::from_u128(number));
-    EpochFacts { epoch: epoch(number), parent: parent.map(epoch), fork: Sequence(fork), open_time_ns: 0 }
-}
 
 /// `a` over a log with these lives, holding these of its own events.
 async fn a_with(lives: Vec<EpochFacts>, numbers: std::ops::Range<u32>) -> Side {
@@ -37,7 +30,7 @@ async fn b_after(a: &Side, count: u64) -> Side {
 async fn a_restored_receiver_shows_no_position_and_takes_all_again() {
     let a = a_with(vec![life(1, None, 0)], 0..30).await;
     b_after(&a, 30).await;
-    // As after `restore`: the log begins from an older backup, and nothing is remembered.
+    // The log begins from an older backup, and what was remembered is gone.
     let log = MemoryLog::with_epochs(
         Arc::new(TestClock::at_ns(NOW_NS)),
         content_equal,
@@ -79,7 +72,11 @@ async fn a_restored_origin_goes_on_from_the_fork_and_takes_back_what_it_lost() {
 async fn a_restored_origin_that_kept_everything_goes_on_under_its_new_life() {
     let a = a_with(vec![life(1, None, 0)], 0..30).await;
     let b = b_after(&a, 30).await;
-    let a = a_with(vec![life(2, Some(1), 30), life(1, None, 0)], 0..31).await;
+    let remembered = a.federation.table().all_progress();
+    let log =
+        a.log.reopened(Arc::new(TestClock::at_ns(NOW_NS)), Sequence(30), vec![life(2, Some(1), 30), life(1, None, 0)]);
+    let a = Side::remembering('a', Arc::new(log), vec![peer('b')], ALL, remembered);
+    a.publish(&[discharged('a', 30)]).await;
     let stream = b.take_from(&a);
     b.holds(31).await;
     assert!(stream.is_up() && b.federation.table().status(&a.node).notice(Direction::Inbound).is_empty());
@@ -155,8 +152,7 @@ async fn a_second_stream_of_a_receiver_takes_over() {
 
 #[tokio::test]
 async fn publishing_stays_closed_until_every_peer_has_handed_back_and_what_nobody_holds_is_named() {
-    let dialled =
-        |letter| Peer { address: Some(PeerAddress { host: "localhost".to_owned(), port: 7_443 }), ..peer(letter) };
+    let dialled = |letter| Peer { address: Some(address()), ..peer(letter) };
     let a = a_with(vec![life(1, None, 0)], 0..24).await;
     // What never left.
     let audience = Some(Audience { reach: Reach::Private.into(), participants: Vec::new() });
