@@ -84,6 +84,11 @@ pub struct Appended {
 /// thread for which all publishers wait: who stands further behind is told how far the log has looked.
 pub const REVISIONS_FOLLOWED_MAX: usize = 8;
 
+/// How many revisions of one event that other nodes brought are kept though they do not fit its chain. A node accepts a revision only at
+/// the head of a chain, so there is one for each time that a publisher's home was restored or moved, and a few at most. Each is looked at
+/// whenever that event is revised or asked for: without a limit a peer could make one event as dear as it likes.
+pub const UNRESOLVED_REVISIONS_MAX: usize = 16;
+
 /// Why the log refuses one event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -116,6 +121,12 @@ pub enum Refusal {
         /// The retraction.
         by: EventId,
     },
+    /// As many revisions of this event as the log keeps came from other nodes, and none of them could be resolved.
+    #[error(
+        "{UNRESOLVED_REVISIONS_MAX} revisions of that event are kept already which do not revise the head of its chain, or \
+         came without it"
+    )]
+    TooManyUnresolved,
     /// The union of the revision's routing terms with those of all that it revises has grown beyond what one record may hold.
     #[error(
         "the revision's routing header would take {bytes} bytes with its predecessors' terms, above the limit of {bytes_max}"

@@ -14,7 +14,7 @@ pub use acknowledged::LastAcknowledged;
 pub use admin::{BackupPiece, Companion, DiskState, LogAdmin, VerifyProgress};
 pub use contract::{
     AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts,
-    REVISIONS_FOLLOWED_MAX, Record, Refusal, Verdict,
+    REVISIONS_FOLLOWED_MAX, Record, Refusal, UNRESOLVED_REVISIONS_MAX, Verdict,
 };
 pub use follow::{FollowError, Follower};
 pub use memory::MemoryLog;

@@ -94,6 +94,10 @@ impl From<Refusal> for Refused {
                 let message = format!("the event was retracted by {by}, which ends its chain");
                 Self::new(Code::FailedPrecondition, "EVENT_RETRACTED", message).with("retracted_by", by.to_string())
             }
+            // Only what a peer brings meets it, and that is put into quarantine.
+            Refusal::TooManyUnresolved => {
+                Self::new(Code::FailedPrecondition, "REVISIONS_UNRESOLVED", refusal.to_string())
+            }
             Refusal::RevisionTooLarge { .. } => {
                 Self::new(Code::FailedPrecondition, "REVISION_TOO_LARGE", refusal.to_string())
             }
@@ -153,6 +157,7 @@ fn violations_of(event: RejectedEvent) -> Vec<Violation> {
             | Refusal::RevisionConflict { .. }
             | Refusal::RevisedOften { .. }
             | Refusal::AlreadyRetracted { .. }
+            | Refusal::TooManyUnresolved
             | Refusal::RevisionTooLarge { .. },
         ) => field(".revision.event_id"),
     };

@@ -64,6 +64,7 @@ fn each_refusal_of_the_log_has_its_code() {
         (Refusal::RevisionConflict { head: id }, Code::Aborted, "REVISION_CONFLICT"),
         (Refusal::RevisedOften { later: id }, Code::Aborted, "REVISED_OFTEN"),
         (Refusal::AlreadyRetracted { by: id }, Code::FailedPrecondition, "EVENT_RETRACTED"),
+        (Refusal::TooManyUnresolved, Code::FailedPrecondition, "REVISIONS_UNRESOLVED"),
         (Refusal::RevisionTooLarge { bytes: 2, bytes_max: 1 }, Code::FailedPrecondition, "REVISION_TOO_LARGE"),
     ] {
         let refused = Refused::from(refusal);

@@ -54,6 +54,7 @@ on_every_log! {
     revisions::a_refused_original_takes_its_revision_along,
     revisions::a_peers_revision_may_come_before_its_original,
     revisions::a_peers_conflicting_revision_is_kept_and_ends_no_chain,
+    revisions::a_peer_brings_only_so_many_revisions_that_fit_nowhere,
     terms::what_is_added_is_found_within_bounds_and_in_order,
     terms::after_a_restart_the_rest_can_be_added_again,
     terms::the_next_generation_takes_the_place_at_once,

@@ -11,7 +11,7 @@ use crate::{
     },
     log::{
         AppendMode::{AllOrNothing, Each},
-        REVISIONS_FOLLOWED_MAX, Refusal, Verdict,
+        REVISIONS_FOLLOWED_MAX, Refusal, UNRESOLVED_REVISIONS_MAX, Verdict,
     },
 };
 
@@ -125,4 +125,22 @@ pub async fn a_peers_conflicting_revision_is_kept_and_ends_no_chain(subject: Sub
     let record = subject.log().find(publisher(), id(3)).await.unwrap().expect("kept");
     assert!(header_of(&record).revision_unresolved);
     assert_eq!(places(&subject.append(Each, vec![revision(4, 2, false)]).await), [Some((4, false))]);
+}
+
+pub async fn a_peer_brings_only_so_many_revisions_that_fit_nowhere(mut subject: Subject) {
+    let unfit = |number: u16| from_peer(revision(number, 1, false), number.into());
+    let end = 2 + UNRESOLVED_REVISIONS_MAX as u16;
+    let verdicts = subject.append(Each, (2..end).map(unfit).collect()).await;
+    assert!(verdicts.iter().all(|verdict| stored(verdict).is_some()), "{verdicts:?}");
+    subject.restart().await;
+    // One more is refused, whatever else the batch holds, and what was kept is still known.
+    let verdicts = subject.append(Each, vec![unfit(end), unfit(2), from_peer(event(1), 1)]).await;
+    assert_eq!(verdicts[0], Verdict::Refused(Refusal::TooManyUnresolved));
+    let last = UNRESOLVED_REVISIONS_MAX as u64;
+    assert_eq!(places(&verdicts[1..]), [Some((1, true)), Some((last + 1, false))]);
+    // They end no chain, and those that fit are not counted with them.
+    let fitting = vec![from_peer(revision(100, 1, false), 100), from_peer(revision(101, 100, false), 101)];
+    assert_eq!(places(&subject.append(Each, fitting).await), [Some((last + 2, false)), Some((last + 3, false))]);
+    let elsewhere = from_peer(revision(102, 100, false), 102);
+    assert_eq!(places(&subject.append(Each, vec![elsewhere]).await), [Some((last + 4, false))]);
 }

@@ -8,7 +8,8 @@ use crate::{
     log::{
         chain_after,
         contract::{
-            AppendBatch, AppendError, Appended, CHAIN_START, NewEvent, REVISIONS_FOLLOWED_MAX, Record, Refusal, Verdict,
+            AppendBatch, AppendError, Appended, CHAIN_START, NewEvent, REVISIONS_FOLLOWED_MAX, Record, Refusal,
+            UNRESOLVED_REVISIONS_MAX, Verdict,
         },
     },
 };
@@ -82,6 +83,10 @@ impl Draft<'_> {
                 }
                 // What another node has accepted is a fact: it is kept and flagged.
                 Err(_) if event.origin.is_some() => {
+                    let kept = self.revisions(&event.publisher, revises.event_id).filter(|one| !one.resolved).count();
+                    if kept >= UNRESOLVED_REVISIONS_MAX {
+                        return Ok(Verdict::Refused(Refusal::TooManyUnresolved));
+                    }
                     let unresolved = RoutingHeader { revision_unresolved: true, ..owned(&event.header)? };
                     header = Bytes::from(unresolved.encode());
                     false
@@ -130,12 +135,18 @@ impl Draft<'_> {
 
     /// The revision that took the place of an event.
     fn revision(&self, publisher: &SpiffeId, event_id: EventId) -> Option<Revising> {
+        self.revisions(publisher, event_id).find(|revising| revising.resolved)
+    }
+
+    /// Every revision of an event, resolved or not.
+    fn revisions<'a>(&'a self, publisher: &SpiffeId, event_id: EventId) -> impl Iterator<Item = Revising> + 'a {
+        let publisher = publisher.clone();
         let stored = self.state.revisions.get(&(publisher.clone(), event_id)).into_iter().flatten().copied();
-        let drafted = self.records.iter().filter_map(|(event, _, revising)| {
+        let drafted = self.records.iter().filter_map(move |(event, _, revising)| {
             let revises = HeaderRef::parse(&event.header).ok()?.revises()?;
-            revising.filter(|_| event.publisher == *publisher && revises.event_id == event_id)
+            revising.filter(|_| event.publisher == publisher && revises.event_id == event_id)
         });
-        stored.chain(drafted).find(|revising| revising.resolved)
+        stored.chain(drafted)
     }
 }
 

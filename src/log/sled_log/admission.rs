@@ -17,7 +17,8 @@ use crate::{
         term::{TermHash, TermMap},
     },
     log::contract::{
-        AppendBatch, AppendError, AppendMode, Appended, NewEvent, REVISIONS_FOLLOWED_MAX, Record, Refusal, Verdict,
+        AppendBatch, AppendError, AppendMode, Appended, NewEvent, REVISIONS_FOLLOWED_MAX, Record, Refusal,
+        UNRESOLVED_REVISIONS_MAX, Verdict,
     },
     storage::{StorageError, runs::RunFamily},
 };
@@ -145,6 +146,9 @@ impl<'a> Admission<'a> {
                 }
                 // What another node has accepted is a fact: it is kept and flagged.
                 Err(_) if event.origin.is_some() => {
+                    if self.unresolved(&event.publisher, revises.event_id)? >= UNRESOLVED_REVISIONS_MAX {
+                        return Ok(Verdict::Refused(Refusal::TooManyUnresolved));
+                    }
                     header = RoutingHeader { revision_unresolved: true, ..owned(&own)? }.encode().into();
                 }
                 Err(refusal) => return Ok(Verdict::Refused(refusal)),
@@ -209,6 +213,17 @@ impl<'a> Admission<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// How many revisions of an event are kept that fit no chain.
+    fn unresolved(&self, publisher: &SpiffeId, event_id: EventId) -> Result<usize, StorageError> {
+        let mut count = 0;
+        for sequence in self.places(revises_term(publisher.as_str(), &event_id))? {
+            let record = self.record(sequence)?;
+            let unresolved = header_of(&record.header)?.revision_unresolved();
+            count += usize::from(unresolved && meant::revises(&record, publisher, event_id)?);
+        }
+        Ok(count)
     }
 
     /// Where a term may stand: hashes can collide, so whoever asks looks at the record.
