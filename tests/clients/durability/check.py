@@ -63,6 +63,20 @@ class Frame:
 
 
 @dataclass
+class Answer:
+    """What first went out on a connection after a request had come in on it."""
+
+    began_at: int
+    """The line where its send began."""
+    synced_events: int
+    """How many events were synced by then."""
+    is_early: bool
+    """No frame written after its request was synced by then."""
+    line: str
+    """Where its send ended."""
+
+
+@dataclass
 class Tally:
     """What a trace shows."""
 
@@ -92,6 +106,7 @@ class Reader:
     """Connections with a request that is not answered: the line where it had been read."""
     greeted: set[str] = field(default_factory=set)
     """Connections on which the node has sent its part of the TLS handshake, which nobody asked in a request."""
+    answers: list[Answer] = field(default_factory=list)
     open_calls: dict[str, tuple[str, str, str, object]] = field(default_factory=dict)
     """By thread, what has begun and not ended: call, connection or file with its number, name, and what began() answered."""
 
@@ -117,7 +132,7 @@ class Reader:
         if call in SYNCS:
             return [frame for frame in self.unsynced if frame.file == file]
         if call in SENDS:
-            return (self.last_synced_written_at, self.tally.events)
+            return (number, self.last_synced_written_at, self.tally.events)
         return None
 
     def ended(self, number: int, line: str, what: tuple[str, str, str], result: int, begun: object) -> None:
@@ -136,12 +151,17 @@ class Reader:
             self.greeted.add(fd)
             self.requests.pop(fd, None)
         elif call in SENDS and (asked_at := self.requests.pop(fd, None)) is not None:
-            synced_written_at, synced_events = begun
-            self.tally.answers += 1
-            if synced_written_at < asked_at:
-                self.tally.faults.append(f"sent before the sync of any commit after its request: {line}")
-            elif self.tally.answers > synced_events:
-                self.tally.faults.append(f"answer {self.tally.answers} sent before the sync of so many events: {line}")
+            began_at, synced_written_at, synced_events = begun
+            self.answers.append(Answer(began_at, synced_events, synced_written_at < asked_at, line))
+
+    def judge(self) -> None:
+        """Counts the answers in the order in which their sends began: they end in another."""
+        for count, answer in enumerate(sorted(self.answers, key=lambda answer: answer.began_at), start=1):
+            if answer.is_early:
+                self.tally.faults.append(f"sent before the sync of any commit after its request: {answer.line}")
+            elif count > answer.synced_events:
+                self.tally.faults.append(f"answer {count} sent before the sync of so many events: {answer.line}")
+        self.tally.answers = len(self.answers)
 
     def is_looked_at(self, file: str) -> bool:
         """strace -yy writes a connection as TCP:[local->remote], or TCPv6:[...]."""
@@ -155,6 +175,7 @@ def read_trace(lines: list[str], listen_port: str, ports: set[str]) -> Tally:
     reader = Reader(listen_port, ports)
     for number, line in enumerate(lines):
         reader.read(number, line)
+    reader.judge()
     return reader.tally
 
 
@@ -275,6 +296,14 @@ class Reading(unittest.TestCase):
         self.assertEqual(self.read(*asked, frame(2), self.SYNC, self.SEND, self.SEND_2), Tally(1, 2, 2, []))
         self.assertEqual(self.faults(*asked, self.FRAME, self.SYNC, self.SEND, self.SEND_2), 1)
         self.assertEqual(self.faults(self.ASK, frame(2), self.SYNC, self.SEND, self.ASK_2, self.SEND_2), 1)
+
+    def test_answers_count_by_when_they_began(self) -> None:
+        asked = (self.ASK, self.ASK_2)
+        begun, done = self.SEND.replace(") = 148", " <unfinished ...>"), "8 <... writev resumed>) = 148"
+        other = self.SEND_2.replace("8 ", "9 ", 1)
+        first, second = (self.FRAME, self.SYNC), (frame(1, at=8192), self.SYNC)
+        self.assertEqual(self.read(*asked, *first, begun, *second, other, done), Tally(2, 2, 2, []))
+        self.assertEqual(self.faults(*asked, *first, begun, other, done, *second), 1)
 
     def test_a_failed_sync_a_header_and_a_mark_are_none(self) -> None:
         failed = "7 fdatasync(9</d/journal.0>) = -1 EIO (Input/output error)"
