@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{Recorder, Refused, StreamQuota, denials};
+use super::{Origins, Recorder, Refused, StreamQuota, denials};
 use crate::{
     clock::Clock,
     domain::SpiffeId,
@@ -29,6 +29,8 @@ pub struct SubscriptionServiceParts {
     pub access: Arc<Access>,
     /// How events are handed out.
     pub recorder: Recorder,
+    /// How fresh the events of each node are here.
+    pub origins: Origins,
     /// How many streams each participant may hold.
     pub streams: Arc<StreamQuota>,
     /// Seals page tokens.

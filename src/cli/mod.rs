@@ -22,6 +22,7 @@ mod fake_node;
 pub mod filter_flags;
 pub mod json;
 pub mod operate;
+pub mod origins;
 pub mod pki;
 pub mod promote;
 pub mod publish;

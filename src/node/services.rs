@@ -124,17 +124,8 @@ impl Shared<'_> {
         let published = Arc::new(Published::default());
         let recorder = Recorder::new(node, &**log);
         let streams = StreamQuota::new(self.config.quotas.streams_max);
-        let durable_api = SubscriptionApi::new(SubscriptionServiceParts {
-            durable: durable.clone(),
-            access: self.identity.access().clone(),
-            recorder: recorder.clone(),
-            streams: streams.clone(),
-            tokens: tokens.clone(),
-            audit: self.identity.audit().clone(),
-            tasks: self.tasks.clone(),
-            clock: self.clock.clone(),
-            draining: self.draining.clone(),
-        });
+        let durable_api =
+            self.durable_api(&queries, durable.clone(), recorder.clone(), streams.clone(), tokens.clone());
         let clearances = ClearanceApi::new(ClearanceServiceParts {
             queries: queries.clone(),
             subscriptions: subscriptions.clone(),
@@ -173,6 +164,29 @@ impl Shared<'_> {
             );
         let routes = if api.reflection { reflection::add_to(routes) } else { routes };
         Ok(Services { routes, views, sessions, durable, federation })
+    }
+
+    /// The service of durable subscriptions.
+    fn durable_api(
+        &self,
+        queries: &Queries,
+        durable: Arc<DurableSubscriptions>,
+        recorder: Recorder,
+        streams: Arc<StreamQuota>,
+        tokens: Arc<PageTokens>,
+    ) -> SubscriptionApi {
+        SubscriptionApi::new(SubscriptionServiceParts {
+            durable,
+            access: self.identity.access().clone(),
+            recorder,
+            origins: queries.freshness().clone(),
+            streams,
+            tokens,
+            audit: self.identity.audit().clone(),
+            tasks: self.tasks.clone(),
+            clock: self.clock.clone(),
+            draining: self.draining.clone(),
+        })
     }
 
     fn durable(&self, associations: Arc<Associations>) -> Result<DurableSubscriptions, String> {

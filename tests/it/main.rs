@@ -20,6 +20,7 @@ mod harness;
 mod live;
 mod matrix;
 mod node;
+mod origins;
 mod peers;
 mod peers_cli;
 mod peers_cut;

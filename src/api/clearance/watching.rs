@@ -10,10 +10,10 @@ use tonic::Status;
 use super::ClearanceServiceParts;
 use crate::{
     api::{
-        Recorder, Refused,
+        Origins, Recorder, Refused,
         events::{
             Answers,
-            subscribing::{Live, said, start},
+            subscribing::{Live, progress, said, start},
         },
         queries::{QueryError, Watched, Watching, cleared_subject},
     },
@@ -24,7 +24,7 @@ use crate::{
     subscribe::{Asked, SessionMessage, SessionStream, Start},
     wire::{
         proto::{
-            Progress, WatchClearancesRequest, WatchClearancesResponse, subscribe_request, subscribe_response,
+            WatchClearancesRequest, WatchClearancesResponse, subscribe_request, subscribe_response,
             watch_clearances_request, watch_clearances_response::Message,
         },
         violations::Violation,
@@ -56,6 +56,7 @@ pub(super) async fn watch(
         session,
         watching: Watching::new(Arc::clone(&parts.queries), caller.clone(), watched),
         recorder: parts.recorder.clone(),
+        origins: parts.queries.freshness().clone(),
         clock: Arc::clone(&parts.clock),
         batch: VecDeque::new(),
         behind: 0,
@@ -75,6 +76,7 @@ struct Watch {
     session: SessionStream,
     watching: Watching,
     recorder: Recorder,
+    origins: Origins,
     clock: Arc<dyn Clock>,
     /// Events that the session has handed out and that were not looked at yet.
     batch: VecDeque<Record>,
@@ -104,7 +106,7 @@ impl Watch {
             match self.session.next().await? {
                 Ok(SessionMessage::Events(records)) => self.batch = records.into(),
                 Ok(other) => {
-                    if let Some(message) = own_words(said(&self.recorder, other)) {
+                    if let Some(message) = own_words(said(&self.recorder, &self.origins, other)) {
                         return Some(Ok(message));
                     }
                 }
@@ -138,10 +140,7 @@ impl Watch {
     }
 
     fn progress(&self, through: Sequence) -> Message {
-        Message::Progress(Progress {
-            position: self.position(through).to_string(),
-            time: Some(crate::api::recorded::timestamp(self.clock.now_ns())),
-        })
+        Message::Progress(progress(&self.origins, self.position(through), self.clock.now_ns()))
     }
 
     fn position(&self, sequence: Sequence) -> Position {

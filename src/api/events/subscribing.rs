@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{Answers, EventServiceParts, caller};
 use crate::{
     api::{
-        Recorder, Refused,
+        Origins, Recorder, Refused,
         recorded::{time_ns, timestamp},
         stream_quota::OpenStream,
     },
@@ -39,11 +39,11 @@ pub(super) async fn subscribe(
         }
     };
     let live = Live::begin(open);
-    let recorder = parts.recorder.clone();
+    let (recorder, origins) = (parts.recorder.clone(), parts.queries.freshness().clone());
     let messages = session.map(move |message| {
         let _counts_while_open = &live;
         let message = message.map_err(Refused::from)?;
-        Ok(proto::SubscribeResponse { message: Some(said(&recorder, message)) })
+        Ok(proto::SubscribeResponse { message: Some(said(&recorder, &origins, message)) })
     });
     Ok(Response::new(messages.boxed()))
 }
@@ -103,7 +103,7 @@ pub(in crate::api) fn start(start: Option<&subscribe_request::Start>) -> Result<
 }
 
 /// A session's message as the API says it.
-pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Message {
+pub(in crate::api) fn said(recorder: &Recorder, origins: &Origins, message: SessionMessage) -> Message {
     match message {
         SessionMessage::Started { after, narrowing } => Message::Started(proto::SubscriptionStarted {
             after_position: after.to_string(),
@@ -115,10 +115,8 @@ pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Mess
             metrics::counter!(telemetry::EVENTS_DELIVERED_TOTAL).increment(records.len() as u64);
             Message::Events(recorder.batch(&records))
         }
-        SessionMessage::Progress { position, time_ns } => {
-            Message::Progress(proto::Progress { position: position.to_string(), time: Some(timestamp(time_ns)) })
-        }
-        SessionMessage::CaughtUp { position } => Message::CaughtUp(proto::CaughtUp { position: position.to_string() }),
+        SessionMessage::Progress { position, time_ns } => Message::Progress(progress(origins, position, time_ns)),
+        SessionMessage::CaughtUp { position } => Message::CaughtUp(caught_up(origins, position)),
         SessionMessage::FellBehind { position, lag_events } => {
             Message::FellBehind(proto::FellBehind { position: position.to_string(), lag_events })
         }
@@ -129,6 +127,18 @@ pub(in crate::api) fn said(recorder: &Recorder, message: SessionMessage) -> Mess
             })
         }
     }
+}
+
+/// The mark of how far a reader is.
+pub(in crate::api) fn progress(origins: &Origins, position: Position, time_ns: i64) -> proto::Progress {
+    let position = position.to_string();
+    proto::Progress { origins: origins.as_of(position.clone()), position, time: Some(timestamp(time_ns)) }
+}
+
+/// The mark of a reader who has everything up to a position.
+pub(in crate::api) fn caught_up(origins: &Origins, position: Position) -> proto::CaughtUp {
+    let position = position.to_string();
+    proto::CaughtUp { origins: origins.as_of(position.clone()), position }
 }
 
 fn spoken(subject: SubjectTerm) -> proto::Subject {

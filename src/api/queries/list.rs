@@ -80,6 +80,7 @@ impl Queries {
             next_page_token: next_page_token.unwrap_or_default(),
             as_of: self.position(through),
             narrowed: asking.rights.narrowing(&filters, asking.now_ns).narrowed,
+            origins: self.origins(through),
         })
     }
 

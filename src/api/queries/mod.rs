@@ -11,7 +11,7 @@ mod timeline;
 
 use std::sync::Arc;
 
-use super::Recorder;
+use super::{Origins, Recorder};
 use crate::{
     clock::Clock,
     domain::{Sequence, SpiffeId},
@@ -71,6 +71,7 @@ pub struct Queries {
     parts: QueriesParts,
     finder: Finder,
     recorder: Recorder,
+    origins: Origins,
 }
 
 /// Who asks, judged at one moment.
@@ -92,13 +93,20 @@ impl Queries {
             node: parts.node.clone(),
         };
         let recorder = Recorder::new(parts.node.clone(), &*parts.log);
-        Self { parts, finder, recorder }
+        let origins = Origins::new(parts.node.clone(), Arc::clone(&parts.clock), Arc::clone(&parts.federation));
+        Self { parts, finder, recorder, origins }
     }
 
     /// The views, for the operator.
     #[must_use]
     pub fn views(&self) -> [&ViewHandle; 2] {
         [&self.parts.search_view, &self.parts.associations_view]
+    }
+
+    /// How fresh the events of each node are, for streams.
+    #[must_use]
+    pub const fn freshness(&self) -> &Origins {
+        &self.origins
     }
 
     /// Waits until the views know all that was acknowledged to the caller, and takes her rights of that moment.
@@ -128,6 +136,11 @@ impl Queries {
 
     fn position(&self, sequence: Sequence) -> String {
         self.recorder.position(sequence).to_string()
+    }
+
+    /// How fresh the events of each node are, where this one's log is looked at through a place.
+    fn origins(&self, through: Sequence) -> Vec<proto::OriginFreshness> {
+        self.origins.as_of(self.position(through))
     }
 
     fn recorded(&self, record: &Record) -> Result<proto::RecordedEvent, QueryError> {

@@ -58,7 +58,8 @@ impl Queries {
             subject: SubjectKey { ..key(&call) },
         };
         let rows = rows(&gathered, &window).iter().map(message).collect();
-        Ok(GetPortCallResponse { rows, as_of: self.position(asking.through) })
+        let origins = self.origins(asking.through);
+        Ok(GetPortCallResponse { rows, as_of: self.position(asking.through), origins })
     }
 }
 

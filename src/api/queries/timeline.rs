@@ -93,6 +93,7 @@ impl Queries {
             associated: associated.collect(),
             next_page_token: next.map(|cursor| self.parts.tokens.seal(&binding, &cursor.written())).unwrap_or_default(),
             as_of: self.position(through),
+            origins: self.origins(through),
         })
     }
 

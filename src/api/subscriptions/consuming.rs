@@ -57,11 +57,11 @@ pub(super) async fn consume(
         hearing.run().await;
         Ok::<(), Infallible>(())
     });
-    let recorder = parts.recorder.clone();
+    let (recorder, origins) = (parts.recorder.clone(), parts.origins.clone());
     let answers = messages.map(move |message| {
         let _counts_while_open = &open;
         let message = message.map_err(Refused::from)?;
-        Ok(told::message(&recorder, message).map_err(Refused::from)?)
+        Ok(told::message(&recorder, &origins, message).map_err(Refused::from)?)
     });
     Ok(Response::new(answers.boxed()))
 }

@@ -3,7 +3,7 @@
 use prost_types::Duration;
 
 use crate::{
-    api::{Recorder, recorded::timestamp},
+    api::{Origins, Recorder, events::subscribing::caught_up, recorded::timestamp},
     log::LogError,
     subscribe::durable::{ConsumeMessage, LetterFacts, Mode, OrderingKey, Outcome, Settings, State, SubscriptionFacts},
     wire::{
@@ -82,7 +82,11 @@ pub(super) fn letter(facts: LetterFacts) -> proto::DeadLetter {
 }
 
 /// One message to a consumer.
-pub(super) fn message(recorder: &Recorder, message: ConsumeMessage) -> Result<proto::ConsumeResponse, LogError> {
+pub(super) fn message(
+    recorder: &Recorder,
+    origins: &Origins,
+    message: ConsumeMessage,
+) -> Result<proto::ConsumeResponse, LogError> {
     let message = match message {
         ConsumeMessage::Started { acknowledged, paused, active, narrowing } => {
             Message::Started(proto::ConsumeStarted {
@@ -110,15 +114,17 @@ pub(super) fn message(recorder: &Recorder, message: ConsumeMessage) -> Result<pr
             outcomes: outcomes.into_iter().map(|one| outcome(one).into()).collect(),
         }),
         ConsumeMessage::Progress { acknowledged, lag_events, active, paused, time_ns } => {
+            let acknowledged_position = acknowledged.to_string();
             Message::Progress(proto::ConsumeProgress {
-                acknowledged_position: acknowledged.to_string(),
+                origins: origins.as_of(acknowledged_position.clone()),
+                acknowledged_position,
                 lag_events,
                 active,
                 paused,
                 time: Some(timestamp(time_ns)),
             })
         }
-        ConsumeMessage::CaughtUp { position } => Message::CaughtUp(proto::CaughtUp { position: position.to_string() }),
+        ConsumeMessage::CaughtUp { position } => Message::CaughtUp(caught_up(origins, position)),
         ConsumeMessage::FellBehind { position, lag_events } => {
             Message::FellBehind(proto::FellBehind { position: position.to_string(), lag_events })
         }

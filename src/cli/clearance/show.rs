@@ -6,13 +6,14 @@ use std::io;
 use crate::{
     cli::{
         events::{fact, titled},
+        origins,
         table::{Cell, Table},
         terminal::{Style, Terminal, printable},
         words::{self, short_id, word},
     },
     wire::proto::{
         ClearanceChange, ClearanceLifecycle, ClearanceStatus, CoverageExtent, GetClearanceResponse, Obstacle, OpenHold,
-        OriginFreshness, OriginLink, Place, StatedStep, Statement,
+        Place, StatedStep, Statement,
     },
 };
 
@@ -51,7 +52,7 @@ pub fn clearance(terminal: &mut Terminal, answer: &GetClearanceResponse) -> io::
     terminal.line(&line.join("  "))?;
     fact(terminal, "coverage", &coverage_in_words(clearance))?;
     for origin in &answer.origins {
-        fact(terminal, "source", &source(origin))?;
+        fact(terminal, "source", &origins::in_words(origin))?;
     }
     let mut lifecycles = Table::new(&["CLEARED BY", "STATE", "SINCE", "AUTHORITY", "OFFICE", "REMARK", "EVENT ID"]);
     for lifecycle in &clearance.lifecycles {
@@ -182,26 +183,6 @@ fn coverage_in_words(clearance: &ClearanceStatus) -> String {
     let by: Vec<String> = said_by.map(|by| format!("{} in {}", short_id(&by.authority), by.event_id)).collect();
     let extent = coverage(clearance);
     if by.is_empty() { extent } else { format!("{extent}, as says {}", by.join(", ")) }
-}
-
-/// How fresh one source is, in words.
-fn source(origin: &OriginFreshness) -> String {
-    let mut words = vec![match origin.complete_time.as_ref() {
-        Some(time) => format!("{}: all as of {}", short_id(&origin.node), words::time(Some(time))),
-        None => format!("{}: not heard since this node started", short_id(&origin.node)),
-    }];
-    if origin.link() == OriginLink::Down {
-        words.push("its link is down".to_owned());
-    }
-    if origin.lag_events > 0 {
-        words.push(format!("{} positions behind", origin.lag_events));
-    }
-    if origin.quarantined_count > 0 {
-        words.push(format!("{} of its events are in quarantine", origin.quarantined_count));
-    } else if !origin.is_whole {
-        words.push("not all of its clearances, holds and associations are forwarded here".to_owned());
-    }
-    words.join(", ")
 }
 
 fn lifecycle_row(lifecycle: &ClearanceLifecycle) -> Vec<Cell> {

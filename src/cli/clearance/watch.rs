@@ -13,6 +13,7 @@ use crate::{
         connect::DECODE_BYTES_MAX,
         events::whole_subject,
         json,
+        origins::Missing,
         retrying::Retrying,
         settings::ClientFlags,
         subscribe::{cursor::Cursor, parse_start},
@@ -68,6 +69,7 @@ struct Watcher {
     cursor: Option<Cursor>,
     terminal: Terminal,
     until_caught_up: bool,
+    missing: Missing,
 }
 
 /// Runs `tradelane clearance watch`.
@@ -86,6 +88,7 @@ pub(super) async fn run(arguments: &WatchArguments) -> Result<(), Failure> {
         cursor,
         terminal: Terminal::new(settings.output),
         until_caught_up: arguments.until_caught_up,
+        missing: Missing::default(),
     };
     let retry_for = Duration::from_secs(arguments.retry_for);
     let ended = tokio::select! {
@@ -141,8 +144,12 @@ impl Watcher {
                 self.write(&changes)?;
                 self.reach(changes.position)?;
             }
-            Some(Message::Progress(progress)) => self.reach(progress.position)?,
+            Some(Message::Progress(progress)) => {
+                self.missing.tell(&progress.origins);
+                self.reach(progress.position)?;
+            }
             Some(Message::CaughtUp(caught_up)) => {
+                self.missing.tell(&caught_up.origins);
                 self.reach(caught_up.position)?;
                 return Ok(self.until_caught_up);
             }

@@ -11,6 +11,7 @@ use super::{
     connect::DECODE_BYTES_MAX,
     filter_flags::{FilterFlags, parse_subject},
     json,
+    origins::Missing,
     settings::{ClientFlags, ClientSettings},
     table::{Cell, Table},
     terminal::{Style, Terminal, note},
@@ -185,7 +186,7 @@ async fn list(arguments: &ListArguments) -> Result<(), Failure> {
     // A page's token belongs to its request: the size stays the same for all pages.
     request.page_size = remaining.clamp(1, PAGE_SIZE);
     let mut table = show::event_table();
-    let mut told_narrowed = false;
+    let (mut told_narrowed, mut missing) = (false, Missing::default());
     while remaining > 0 {
         let answer = client.list_events(settings.call(request.clone())).await?.into_inner();
         for event in answer.events.iter().take(remaining as usize) {
@@ -200,6 +201,7 @@ async fn list(arguments: &ListArguments) -> Result<(), Failure> {
             told_narrowed = true;
             note("your grants hide some of what you ask for");
         }
+        missing.tell(&answer.origins);
         if answer.next_page_token.is_empty() {
             break;
         }
@@ -233,6 +235,7 @@ async fn timeline(arguments: &TimelineArguments) -> Result<(), Failure> {
         whole.entries.extend(page.entries);
         whole.next_page_token = page.next_page_token;
     }
+    Missing::default().tell(&whole.origins);
     let left_out = whole.entries.len() as u32 > arguments.limit || !whole.next_page_token.is_empty();
     whole.entries.truncate(arguments.limit as usize);
     if terminal.for_people() {
@@ -259,6 +262,7 @@ async fn port_call(arguments: &PortCallArguments) -> Result<(), Failure> {
     };
     let Asking { settings, mut client, mut terminal } = ask(&arguments.client).await?;
     let answer = client.get_port_call(settings.call(request)).await?.into_inner();
+    Missing::default().tell(&answer.origins);
     if terminal.for_people() {
         show::port_call(&mut terminal, &answer)?;
     } else {

@@ -14,6 +14,7 @@ use super::{
     Failure,
     filter_flags::FilterFlags,
     json,
+    origins::Missing,
     retrying::Retrying,
     settings::ClientFlags,
     terminal::{Style, Terminal, note, printable},
@@ -89,6 +90,7 @@ pub async fn run(arguments: &SubscribeArguments) -> Result<(), Failure> {
         terminal: Terminal::new(settings.output),
         remaining: arguments.count,
         until_caught_up: arguments.until_caught_up,
+        missing: Missing::default(),
     };
     let retry_for = std::time::Duration::from_secs(arguments.retry_for);
     let ended = tokio::select! {
@@ -112,6 +114,7 @@ struct Reader {
     terminal: Terminal,
     remaining: Option<u64>,
     until_caught_up: bool,
+    missing: Missing,
 }
 
 impl Reader {
@@ -167,8 +170,12 @@ impl Reader {
                 }
                 self.flush_and_advance()?;
             }
-            Some(Message::Progress(progress)) => self.progressed(progress.position)?,
+            Some(Message::Progress(progress)) => {
+                self.missing.tell(&progress.origins);
+                self.progressed(progress.position)?;
+            }
             Some(Message::CaughtUp(caught_up)) => {
+                self.missing.tell(&caught_up.origins);
                 self.progressed(caught_up.position)?;
                 return Ok(self.until_caught_up);
             }

@@ -29,7 +29,7 @@ fn events(sequences: &[u64]) -> Result<SubscribeResponse, Status> {
 }
 
 fn caught_up(sequence: u64) -> Result<SubscribeResponse, Status> {
-    says(Message::CaughtUp(CaughtUp { position: position(sequence) }))
+    says(Message::CaughtUp(CaughtUp { position: position(sequence), ..CaughtUp::default() }))
 }
 
 async fn read(
@@ -47,6 +47,7 @@ async fn read(
         terminal: Terminal::new(OutputFormat::Jsonl),
         remaining: None,
         until_caught_up: true,
+        missing: Missing::default(),
     };
     let ended = reader.run(std::time::Duration::from_secs(60)).await;
     reader.store_cursor().unwrap();

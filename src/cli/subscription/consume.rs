@@ -27,6 +27,7 @@ use crate::{
         Failure,
         connect::DECODE_BYTES_MAX,
         json,
+        origins::Missing,
         retrying::Retrying,
         settings::ClientFlags,
         subscribe::event_line,
@@ -107,6 +108,7 @@ struct Consumer {
     terminal: Terminal,
     /// How many events are still to be taken; none: no end.
     remaining: Option<u64>,
+    missing: Missing,
     /// The sequence that the subscription must have acknowledged before we end; none: no end.
     until: Option<u64>,
     /// Events that the node has said to be settled.
@@ -141,6 +143,7 @@ pub(super) async fn run(arguments: &ConsumeArguments) -> Result<(), Failure> {
         jobs: arguments.jobs,
         terminal,
         remaining: arguments.count,
+        missing: Missing::default(),
         until: arguments.until_caught_up.then(|| acknowledged(&known.acknowledged_position) + known.lag_events),
         settled: 0,
         stop: CancellationToken::new(),
@@ -249,8 +252,10 @@ impl Consumer {
             Some(Message::FellBehind(behind)) => {
                 note(&format!("events come faster than they are settled: {} positions behind", behind.lag_events));
             }
+            Some(Message::Progress(progress)) => self.missing.tell(&progress.origins),
+            Some(Message::CaughtUp(caught_up)) => self.missing.tell(&caught_up.origins),
             // A newer node says something that this program has no word for; whatever it asks for comes with a status.
-            Some(Message::Progress(_) | Message::CaughtUp(_)) | None => {}
+            None => {}
         }
         Ok(())
     }
