@@ -38,6 +38,9 @@ pub trait BindingsFeed: PartyBindings + 'static {
     /// What the participant was newly bound to by associations that stand after a place, in order of their places: for announcing that
     /// her view was widened. Bounded: of very many only the latest are kept.
     fn newly_bound(&self, participant: &str, after: Sequence) -> Vec<NewBinding>;
+
+    /// Up to where something that the participant was newly bound to is not kept any more; zero where all of it is.
+    fn forgotten_through(&self, participant: &str) -> Sequence;
 }
 
 /// A subject that an association bound a participant to.

@@ -121,4 +121,8 @@ impl BindingsFeed for BoundUpTo {
         let all = self.bindings.newly_bound(participant, after);
         all.into_iter().filter(|bound| bound.sequence <= self.through).collect()
     }
+
+    fn forgotten_through(&self, participant: &str) -> Sequence {
+        self.bindings.forgotten_through(participant)
+    }
 }

@@ -87,6 +87,10 @@ impl BindingsFeed for Bindings {
         let is = |(who, binding): &&(String, NewBinding)| who == participant && after < binding.sequence;
         bound.iter().filter(is).map(|(_, binding)| binding.clone()).collect()
     }
+
+    fn forgotten_through(&self, _: &str) -> Sequence {
+        Sequence::ZERO
+    }
 }
 
 /// Keeps nothing, at once.

@@ -111,6 +111,12 @@ impl Sight {
         bound
     }
 
+    /// Whether some of what the caller was bound to by associations that stand after a place is not kept any more.
+    pub(super) fn has_forgotten_bindings(&self, after: Sequence) -> bool {
+        let mut names = std::iter::once(&self.rights.who).chain(self.rights.former_names.iter());
+        names.any(|name| after < self.bindings.forgotten_through(name.as_str()))
+    }
+
     /// When the next grant begins or ends.
     pub(super) fn next_change_ns(&self, now_ns: i64) -> Option<i64> {
         self.rights.next_change_ns(now_ns)

@@ -53,9 +53,11 @@ pub(super) fn policy(toml: &str) -> Policy {
 /// Associations whose progress the test decides.
 #[derive(Default)]
 pub(super) struct TestBindings {
-    progress: watch::Sender<Sequence>,
+    pub(super) progress: watch::Sender<Sequence>,
     /// Who is bound, to what.
-    bound: Mutex<Vec<(&'static str, NewBinding)>>,
+    pub(super) bound: Mutex<Vec<(&'static str, NewBinding)>>,
+    /// Bindings up to here are not kept.
+    pub(super) forgotten_through: Mutex<Sequence>,
 }
 
 impl PartyBindings for TestBindings {
@@ -74,6 +76,10 @@ impl BindingsFeed for TestBindings {
         let bound = self.bound.lock().expect("no test panics with it");
         let of = bound.iter().filter(|(who, binding)| *who == participant && after < binding.sequence);
         of.map(|(_, binding)| binding.clone()).collect()
+    }
+
+    fn forgotten_through(&self, _: &str) -> Sequence {
+        *self.forgotten_through.lock().expect("no test panics with it")
     }
 }
 
@@ -149,7 +155,7 @@ fn caller() -> Caller {
     }
 }
 
-fn header(country: &str, number: u32) -> RoutingHeader {
+pub(super) fn header(country: &str, number: u32) -> RoutingHeader {
     RoutingHeader {
         publisher: id(PORT),
         event_id: EventId::from_bytes((u128::from(number) + 1).to_be_bytes()),
@@ -179,7 +185,7 @@ pub(super) fn event(country: &str, number: u32) -> NewEvent {
     event_of(&header(country, number))
 }
 
-fn event_of(header: &RoutingHeader) -> NewEvent {
+pub(super) fn event_of(header: &RoutingHeader) -> NewEvent {
     NewEvent {
         publisher: header.publisher.clone(),
         event_id: header.event_id,

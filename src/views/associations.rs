@@ -118,6 +118,10 @@ impl BindingsFeed for Associations {
     fn newly_bound(&self, participant: &str, after: Sequence) -> Vec<NewBinding> {
         self.graph().newly_bound(participant, after)
     }
+
+    fn forgotten_through(&self, participant: &str) -> Sequence {
+        self.graph().forgotten_through(participant)
+    }
 }
 
 impl AssociationsView {

@@ -71,6 +71,18 @@ actions = ["publish", "read"]
 filters = [{ types = ["document"] }]
 
 [[grant]]
+id = "brokers-follow-their-goods"
+who = ["spiffe://broker.example/*"]
+actions = ["read"]
+filters = [{ parties = [{ participant = "$caller" }] }]
+
+[[grant]]
+id = "customs-name-brokers"
+who = ["spiffe://customs.example/*"]
+actions = ["share"]
+filters = [{ types = ["association"] }]
+
+[[grant]]
 id = "operators"
 who = ["spiffe://exchange.example/operator"]
 actions = ["operate", "audit"]

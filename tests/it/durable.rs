@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod signals;
+mod widening;
 
 type Client = SubscriptionServiceClient<Channel>;
 

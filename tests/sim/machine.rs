@@ -314,4 +314,8 @@ impl BindingsFeed for Unbound {
     fn newly_bound(&self, _: &str, _: Sequence) -> Vec<NewBinding> {
         Vec::new()
     }
+
+    fn forgotten_through(&self, _: &str) -> Sequence {
+        Sequence::ZERO
+    }
 }

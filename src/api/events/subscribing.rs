@@ -121,10 +121,7 @@ pub(in crate::api) fn said(recorder: &Recorder, origins: &Origins, message: Sess
             Message::FellBehind(proto::FellBehind { position: position.to_string(), lag_events })
         }
         SessionMessage::VisibilityWidened { subject, position } => {
-            Message::VisibilityWidened(proto::VisibilityWidened {
-                subject: Some(spoken(subject)),
-                position: position.to_string(),
-            })
+            Message::VisibilityWidened(widened(subject, position))
         }
     }
 }
@@ -139,6 +136,11 @@ pub(in crate::api) fn progress(origins: &Origins, position: Position, time_ns: i
 pub(in crate::api) fn caught_up(origins: &Origins, position: Position) -> proto::CaughtUp {
     let position = position.to_string();
     proto::CaughtUp { origins: origins.as_of(position.clone()), position }
+}
+
+/// What a reader became a party of, and by which association.
+pub(in crate::api) fn widened(subject: SubjectTerm, position: Position) -> proto::VisibilityWidened {
+    proto::VisibilityWidened { subject: Some(spoken(subject)), position: position.to_string() }
 }
 
 fn spoken(subject: SubjectTerm) -> proto::Subject {

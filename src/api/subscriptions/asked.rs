@@ -111,8 +111,9 @@ pub(super) fn settlement(request: &proto::Settlement) -> Result<Settled, Vec<Vio
             let lease = within(extend.lease.as_ref(), LEASE_LIMITS, "settlement.extend.lease", &mut violations);
             lease.map(|lease_ns| Verb::Extend { lease_ns })
         }
+        Some(settlement::Verb::AcknowledgeWidening(_)) => Some(Verb::AcknowledgeWidening),
         None => {
-            let description = "or reject, park or extend must be set";
+            let description = "or reject, park, extend or acknowledge_widening must be set";
             violations.push(violation("settlement.acknowledge", "REQUIRED", description));
             None
         }

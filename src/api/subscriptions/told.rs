@@ -3,7 +3,12 @@
 use prost_types::Duration;
 
 use crate::{
-    api::{Origins, Recorder, events::subscribing::caught_up, recorded::timestamp},
+    api::{
+        Origins, Recorder,
+        events::subscribing::{caught_up, widened},
+        recorded::timestamp,
+    },
+    domain::Position,
     log::LogError,
     subscribe::durable::{ConsumeMessage, LetterFacts, Mode, OrderingKey, Outcome, Settings, State, SubscriptionFacts},
     wire::{
@@ -127,6 +132,12 @@ pub(super) fn message(
         ConsumeMessage::CaughtUp { position } => Message::CaughtUp(caught_up(origins, position)),
         ConsumeMessage::FellBehind { position, lag_events } => {
             Message::FellBehind(proto::FellBehind { position: position.to_string(), lag_events })
+        }
+        ConsumeMessage::Widened { widened: bindings, through, incomplete } => {
+            let at = |sequence| Position { sequence, ..through };
+            let widenings = bindings.into_iter().map(|binding| widened(binding.subject, at(binding.sequence)));
+            let (widenings, position) = (widenings.collect(), through.to_string());
+            Message::VisibilityWidened(proto::VisibilityWidenings { widenings, position, incomplete })
         }
     };
     Ok(proto::ConsumeResponse { message: Some(message) })

@@ -24,7 +24,8 @@ use crate::{
     domain::Position,
     wire::proto::{
         EventFilter, RecordedEvent, StartAt, SubscribeRequest, SubscribeResponse, SubscriptionStarted,
-        event_service_client::EventServiceClient, subscribe_request::Start, subscribe_response::Message,
+        VisibilityWidened, event_service_client::EventServiceClient, subscribe_request::Start,
+        subscribe_response::Message,
     },
 };
 
@@ -185,13 +186,7 @@ impl Reader {
                     behind.lag_events
                 ));
             }
-            Some(Message::VisibilityWidened(widened)) => {
-                let subject = widened.subject.as_ref().map(words::subject).unwrap_or_default();
-                note(&format!(
-                    "from here on you see more of {}; fetch what came before with `tradelane events timeline`",
-                    printable(&subject)
-                ));
-            }
+            Some(Message::VisibilityWidened(widened)) => note(&seen_more(&widened)),
             // A newer node says something that this program has no word for; positions come with every event all the same.
             None => {}
         }
@@ -241,6 +236,14 @@ impl Reader {
             _ => Ok(()),
         }
     }
+}
+
+/// That somebody sees more of a subject, and how she comes to what was withheld before.
+#[must_use]
+pub fn seen_more(widened: &VisibilityWidened) -> String {
+    let subject = widened.subject.as_ref().map(words::subject).unwrap_or_default();
+    let subject = printable(&subject);
+    format!("from here on you see more of {subject}; fetch what came before with `tradelane events timeline`")
 }
 
 /// One event as a line for people.

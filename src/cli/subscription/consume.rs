@@ -20,7 +20,7 @@ use tonic::{Status, transport::Channel};
 use super::{
     Asking, ask,
     exec::{self, Exec},
-    line::Line,
+    line::{Line, WIDENING_TOLD},
 };
 use crate::{
     cli::{
@@ -30,14 +30,15 @@ use crate::{
         origins::Missing,
         retrying::Retrying,
         settings::ClientFlags,
-        subscribe::event_line,
+        subscribe::{event_line, seen_more},
         terminal::{Terminal, note, printable},
     },
     domain::Position,
     wire::proto::{
-        Acknowledge, ConsumeRequest, ConsumeResponse, ConsumeStart, ConsumeStarted, ConsumerHeartbeat, Delivery,
-        GetSubscriptionRequest, SettlementAnswer, SettlementOutcome, SubscriptionMode, consume_request,
-        consume_response::Message, settlement::Verb, subscription_service_client::SubscriptionServiceClient,
+        Acknowledge, AcknowledgeWidening, ConsumeRequest, ConsumeResponse, ConsumeStart, ConsumeStarted,
+        ConsumerHeartbeat, Delivery, DeliveryName, GetSubscriptionRequest, SettlementAnswer, SettlementOutcome,
+        SubscriptionMode, VisibilityWidenings, consume_request, consume_response::Message, settlement::Verb,
+        subscription_service_client::SubscriptionServiceClient,
     },
 };
 
@@ -254,6 +255,7 @@ impl Consumer {
             }
             Some(Message::Progress(progress)) => self.missing.tell(&progress.origins),
             Some(Message::CaughtUp(caught_up)) => self.missing.tell(&caught_up.origins),
+            Some(Message::VisibilityWidened(told)) => widened(line, told).await,
             // A newer node says something that this program has no word for; whatever it asks for comes with a status.
             None => {}
         }
@@ -344,6 +346,9 @@ impl Consumer {
             // An extension that came too late: its settlement will be answered so, too.
             return;
         };
+        if verb == WIDENING_TOLD {
+            return;
+        }
         line.in_hand = line.in_hand.saturating_sub(names.len() as u64);
         for (name, outcome) in names.iter().zip(answer.outcomes()) {
             let position = &name.position;
@@ -368,6 +373,22 @@ impl Consumer {
             }
         }
     }
+}
+
+/// Says what the person sees more of from here on; once it is said it need not be said again.
+async fn widened(line: &mut Line, told: VisibilityWidenings) {
+    // What comes after the wish to leave is told to whoever consumes next.
+    if line.leaving {
+        return;
+    }
+    for widening in &told.widenings {
+        note(&seen_more(widening));
+    }
+    if told.incomplete {
+        note("you see more of other subjects too, which the node does not name: look with `tradelane events list`");
+    }
+    let name = DeliveryName { position: told.position, delivery_attempt: 0 };
+    line.settle(vec![name], Verb::AcknowledgeWidening(AcknowledgeWidening {})).await;
 }
 
 /// The sequence of a position; 0 where it is none.

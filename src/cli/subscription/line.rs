@@ -11,6 +11,9 @@ use crate::{
     wire::proto::{ConsumeCredit, ConsumeRequest, DeliveryName, consume_request, settlement::Verb},
 };
 
+/// What is said of an answer that is about no event: what was told of a wider view is dealt with.
+pub(super) const WIDENING_TOLD: &str = "told";
+
 /// What is under way on one connection.
 pub(super) struct Line {
     /// Dropped when everything is settled, which tells the node that we leave.
@@ -56,6 +59,7 @@ impl Line {
             }
             Verb::Park(_) => "parked",
             Verb::Extend(_) => "extended",
+            Verb::AcknowledgeWidening(_) => WIDENING_TOLD,
         };
         self.unanswered.insert(self.last_id, (deliveries.clone(), word));
         if let Some(requests) = &self.requests {

@@ -1,8 +1,9 @@
 //! How far a subscription is, and its dead letters, as they are stored. It never says less than was acknowledged.
 //!
 //! ```text
-//! cursor: version u8 = 1 | epoch [16] | low water u64 | settled varint count, each: varint distance from the one before
+//! cursor: version u8 = 2 | epoch [16] | low water u64 | widenings handled u64 | settled varint count, each: varint distance from the one before
 //!         | tried varint count, each: varint distance, varint attempts, not before i64, reason varint length, bytes
+//!         version 1 says nothing of widenings: none is handled
 //! letter: version u8 = 1 | attempts varint | parked u8 | time i64 | reason varint length, bytes
 //!         | replay u8: 1 = varint attempts, not before i64
 //! ```
@@ -20,7 +21,10 @@ use crate::{
     },
 };
 
-const VERSION: u8 = 1;
+const CURSOR_VERSION: u8 = 2;
+/// The first version, which is still read.
+const CURSOR_VERSION_WITHOUT_WIDENINGS: u8 = 1;
+const LETTER_VERSION: u8 = 1;
 /// The reasons of all tried events take at most so many bytes, and less where the places themselves take much; those beyond are left out, so
 /// that the largest cursor is still a value that the store takes.
 const REASONS_BYTES_MAX: usize = 16 * 1024;
@@ -47,6 +51,8 @@ pub struct Cursor {
     pub epoch: Epoch,
     /// Everything up to here is settled or did not match.
     pub low_water: Sequence,
+    /// What widened the owner's view up to here, consumers have dealt with.
+    pub widenings_handled: Sequence,
     /// What is settled above.
     pub settled: BTreeSet<Sequence>,
     /// What was tried above and is not settled.
@@ -72,9 +78,10 @@ impl Cursor {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![CURSOR_VERSION];
         bytes.extend(self.epoch.0.as_bytes());
         bytes.extend(self.low_water.get().to_le_bytes());
+        bytes.extend(self.widenings_handled.get().to_le_bytes());
         put_varint(&mut bytes, self.settled.len() as u64);
         let mut before = self.low_water;
         for sequence in &self.settled {
@@ -103,10 +110,15 @@ impl Cursor {
     /// # Errors
     /// It is none.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = known_version(bytes)?;
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8()?;
+        if ![CURSOR_VERSION, CURSOR_VERSION_WITHOUT_WIDENINGS].contains(&version) {
+            return Err(reader.malformed());
+        }
         let epoch = Epoch(Uuid::from_bytes(reader.array()?));
         let low_water = Sequence(reader.u64()?);
-        let mut cursor = Self { epoch, low_water, settled: BTreeSet::new(), tried: BTreeMap::new() };
+        let widenings_handled = if version == CURSOR_VERSION { Sequence(reader.u64()?) } else { Sequence::ZERO };
+        let mut cursor = Self { epoch, low_water, widenings_handled, settled: BTreeSet::new(), tried: BTreeMap::new() };
         let mut before = low_water;
         for _ in 0..reader.varint()? {
             before = after(&mut reader, before)?;
@@ -128,7 +140,7 @@ impl DeadLetter {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![LETTER_VERSION];
         put_varint(&mut bytes, u64::from(self.attempts));
         bytes.push(u8::from(self.parked));
         bytes.extend(self.time_ns.to_le_bytes());
@@ -147,7 +159,10 @@ impl DeadLetter {
     /// # Errors
     /// It is none.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = known_version(bytes)?;
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != LETTER_VERSION {
+            return Err(reader.malformed());
+        }
         let attempts = reader.varint()? as u32;
         let parked = reader.u8()? == 1;
         let time_ns = reader.i64()?;
@@ -166,11 +181,6 @@ impl DeadLetter {
         }
         Ok(Self { attempts, parked, time_ns, reason, replay })
     }
-}
-
-fn known_version(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
-    let mut reader = Reader::new(bytes);
-    if reader.u8()? == VERSION { Ok(reader) } else { Err(reader.malformed()) }
 }
 
 fn after(reader: &mut Reader<'_>, before: Sequence) -> Result<Sequence, Malformed> {
@@ -203,17 +213,40 @@ mod tests {
         // Twice the most that may be open: another filter may put all of them back while as many others are tried.
         for (count, apart) in [(5_000, 2_000_000_000), (10_000, 2_000_000)] {
             let tried: BTreeMap<_, _> = (1..=count).map(|number| (Sequence(number * apart), long.clone())).collect();
-            let cursor =
-                Cursor { epoch: Epoch(Uuid::from_u128(1)), low_water: Sequence::ZERO, settled: BTreeSet::new(), tried };
+            let cursor = Cursor {
+                epoch: Epoch(Uuid::from_u128(1)),
+                low_water: Sequence::ZERO,
+                widenings_handled: Sequence(u64::MAX),
+                settled: BTreeSet::new(),
+                tried,
+            };
             assert!(cursor.encode().len() <= VALUE_BYTES_MAX, "{}", cursor.encode().len());
             assert_eq!(Cursor::decode(&cursor.encode()).unwrap().tried.len() as u64, count);
         }
+    }
+
+    #[test]
+    fn a_cursor_of_the_first_version_is_read_as_one_that_has_handled_no_widening() {
+        let mut first = vec![1];
+        first.extend(Uuid::from_u128(7).as_bytes());
+        first.extend(41_u64.to_le_bytes());
+        // One settled, two places on; none tried.
+        first.extend([1, 2, 0]);
+        let read = Cursor {
+            epoch: Epoch(Uuid::from_u128(7)),
+            low_water: Sequence(41),
+            widenings_handled: Sequence::ZERO,
+            settled: BTreeSet::from([Sequence(43)]),
+            tried: BTreeMap::new(),
+        };
+        assert_eq!(Cursor::decode(&first), Ok(read));
     }
 
     proptest::proptest! {
         #[test]
         fn what_is_stored_comes_back(
             low in 0_u64..1 << 50,
+            widenings_handled: u64,
             settled: BTreeSet<u16>,
             attempts in proptest::collection::btree_map(1_u64..9000, (1_u32..100, proptest::num::i64::ANY), 0..40),
             parked: bool,
@@ -222,6 +255,7 @@ mod tests {
             let cursor = Cursor {
                 epoch: Epoch(Uuid::from_u128(9)),
                 low_water: Sequence(low),
+                widenings_handled: Sequence(widenings_handled),
                 settled: settled.into_iter().map(|distance| place(distance.into())).collect(),
                 tried: attempts.into_iter().map(|(distance, (count, at))| (place(distance), tried(count, at))).collect(),
             };

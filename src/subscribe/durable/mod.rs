@@ -43,7 +43,12 @@ pub use registry::DurableSubscriptions;
 pub use settings::{DELAY_MAX, LEASE_LIMITS, Mode, OUTSTANDING_LIMITS, OrderingKey, SettingFault, Settings};
 pub use standings::EventStanding;
 
-use crate::{domain::Position, identity::Narrowing, log::Record, wire::violations::Violation};
+use crate::{
+    domain::{Position, bindings::NewBinding},
+    identity::Narrowing,
+    log::Record,
+    wire::violations::Violation,
+};
 
 /// One event on its way to a consumer.
 #[derive(Debug, Clone)]
@@ -105,6 +110,15 @@ pub enum ConsumeMessage {
         position: Position,
         /// How far its end is ahead.
         lag_events: u64,
+    },
+    /// The owner sees more than before.
+    Widened {
+        /// What she became a party of, in the order of the associations.
+        widened: Vec<NewBinding>,
+        /// All up to here is told.
+        through: Position,
+        /// There were more than are kept; the first of them are not named.
+        incomplete: bool,
     },
 }
 

@@ -140,7 +140,9 @@ impl Pump {
         if expired || batch.iter().any(|delivery| delivery.attempt > 1) {
             self.store().await;
         }
-        self.telling.tell(&self.slot, &self.parts, now_ns);
+        if let Some(seen) = &self.seen {
+            self.telling.tell(&self.slot, &self.parts, &seen.sight, now_ns);
+        }
         if batch.is_empty() {
             if self.store_due <= Instant::now() {
                 self.store().await;

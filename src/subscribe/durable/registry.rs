@@ -110,7 +110,9 @@ impl DurableSubscriptions {
         };
         check_size(&definition)?;
         let Position { epoch, sequence: low_water } = resolve(&*self.parts.log, start).await?;
-        let cursor = Cursor { epoch, low_water, settled: BTreeSet::new(), tried: BTreeMap::new() };
+        // What is applied now is in force for all that will be judged.
+        let widenings_handled = *self.parts.bindings.progress().borrow();
+        let cursor = Cursor { epoch, low_water, widenings_handled, settled: BTreeSet::new(), tried: BTreeMap::new() };
         let machine = Machine::restore(settings, cursor, BTreeMap::new());
         let id = self.parts.clock.fresh_uuid();
         let slot = Slot::new(id, owner.clone(), (definition, filters), machine, None);

@@ -54,6 +54,8 @@ pub(super) fn read(store: &dyn StateStore, epochs: &[EpochFacts]) -> Result<Stor
             cursor = Cursor {
                 epoch: current(epochs),
                 low_water: cursor.low_water,
+                // Told again rather than not at all.
+                widenings_handled: Some(cursor.widenings_handled).filter(is_here).unwrap_or(cursor.low_water),
                 settled,
                 tried: tried.collect::<BTreeMap<_, _>>(),
             };

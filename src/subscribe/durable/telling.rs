@@ -1,5 +1,5 @@
-//! What consumers hear beside their events: how far the subscription is, that it has caught up or fell behind; and that one who takes nothing
-//! is ended. It never waits for anybody.
+//! What consumers hear beside their events: how far the subscription is, that it has caught up or fell behind, that the owner sees more than
+//! before; and that one who takes nothing is ended. It never waits for anybody.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +12,10 @@ use super::{
     ConsumeEnd, ConsumeMessage, ConsumerId, DurableParts, Leaving,
     slot::{Inner, Slot},
 };
-use crate::domain::Position;
+use crate::{domain::Position, subscribe::sight::Sight};
 
+/// So many subjects are named together; of more, the first are not, and this is said.
+const WIDENINGS_TOLD_MAX: usize = 256;
 /// A subscription that had caught up and is then so many places behind is told so.
 const FELL_BEHIND_EVENTS: u64 = 10_000;
 
@@ -44,9 +46,10 @@ impl Telling {
     }
 
     /// Tells what is to be told now.
-    pub(super) fn tell(&mut self, slot: &Slot, parts: &DurableParts, now_ns: i64) {
+    pub(super) fn tell(&mut self, slot: &Slot, parts: &DurableParts, sight: &Sight, now_ns: i64) {
         let tail = *parts.log.tail().borrow();
         let mut inner = slot.inner();
+        tell_widenings(&mut inner, parts, sight);
         let lag_events = tail.get().saturating_sub(inner.machine.examined().get());
         let position = Position { epoch: parts.epoch(), sequence: inner.machine.examined() };
         self.tell_distance(&inner, position, lag_events);
@@ -106,4 +109,31 @@ impl Telling {
             });
         }
     }
+}
+
+/// Tells one consumer what the owner became a party of. Whole stretches are told, each up to where associations are applied: read back after a
+/// restart they may seem to stand elsewhere, but never behind such a place where they stood before it.
+fn tell_widenings(inner: &mut Inner, parts: &DurableParts, sight: &Sight) {
+    if !sight.needs_bindings() {
+        return;
+    }
+    let Some((consumer, after)) = inner.machine.widening_listener() else { return };
+    let through = *parts.bindings.progress().borrow();
+    if through <= after {
+        return;
+    }
+    let mut widened = sight.newly_bound(after, through);
+    if let Some(member) = inner.members.get(&consumer)
+        && !widened.is_empty()
+    {
+        let beyond = widened.len().saturating_sub(WIDENINGS_TOLD_MAX);
+        widened.drain(..beyond);
+        let incomplete = beyond > 0 || sight.has_forgotten_bindings(after);
+        let through = Position { epoch: parts.epoch(), sequence: through };
+        // Where there is no room it is told later; who has gone is noticed where she is heard.
+        if member.messages.try_send(ConsumeMessage::Widened { widened, through, incomplete }).is_err() {
+            return;
+        }
+    }
+    inner.machine.told_widenings(consumer, through);
 }

@@ -21,12 +21,14 @@ use crate::{
 };
 
 mod crashes;
+mod widening;
 
 /// Durable subscriptions and what they stand on.
 struct Room {
     log: Arc<MemoryLog>,
     clock: Arc<TestClock>,
     store: Arc<MemoryStore>,
+    bindings: Arc<TestBindings>,
     durable: DurableSubscriptions,
 }
 
@@ -39,19 +41,28 @@ impl Room {
 
     /// A start over what is stored.
     fn over(log: Arc<MemoryLog>, clock: Arc<TestClock>, store: Arc<MemoryStore>) -> Self {
-        let access = Arc::new(Access::new(policy(ALL)));
+        Self::under(ALL, (log, clock, store), Arc::default())
+    }
+
+    /// The same under another policy, with associations.
+    fn under(
+        policy_text: &str,
+        (log, clock, store): (Arc<MemoryLog>, Arc<TestClock>, Arc<MemoryStore>),
+        bindings: Arc<TestBindings>,
+    ) -> Self {
+        let access = Arc::new(Access::new(policy(policy_text)));
         let durable = DurableSubscriptions::open(DurableParts {
             log: Arc::clone(&log) as _,
             store: Arc::clone(&store) as _,
             access,
-            bindings: Arc::new(TestBindings::default()) as Arc<dyn BindingsFeed>,
+            bindings: Arc::clone(&bindings) as Arc<dyn BindingsFeed>,
             clock: Arc::clone(&clock) as _,
             node: id(NODE),
             tasks: Tasks::new(),
             draining: CancellationToken::new(),
             limits: DurableLimits::default(),
         });
-        Self { log, clock, store, durable: durable.expect("readable") }
+        Self { log, clock, store, bindings, durable: durable.expect("readable") }
     }
 
     async fn create(&self, name: &str, settings: Settings) {

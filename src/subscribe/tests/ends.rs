@@ -147,7 +147,7 @@ async fn history_that_is_dropped_under_a_reader_ends_the_stream() {
 #[test]
 fn a_header_that_cannot_be_read_is_never_passed_over() {
     let rights = policy(ALL).rights(&id(CUSTOMS));
-    let bindings = Arc::new(TestBindings { progress: watch::Sender::new(Sequence::ZERO), bound: Mutex::default() });
+    let bindings = Arc::new(TestBindings::default());
     let sight = sight::Sight::new(rights, Arc::default(), bindings, id(NODE), START_NS);
     let NewEvent { header, signed, .. } = event("PK", 1);
     let whole = Record { sequence: Sequence(1), accepted_time_ns: START_NS, origin: None, header, signed };

@@ -45,7 +45,16 @@ pub struct Graph {
     revised: HashSet<(u32, EventId)>,
     /// The groups in which a participant is named: who is in none is bound to nothing.
     named_in: HashMap<u32, BTreeSet<u32>>,
-    announced: HashMap<u32, VecDeque<NewBinding>>,
+    announced: HashMap<u32, Announced>,
+}
+
+/// What one participant was newly bound to.
+#[derive(Debug, Default)]
+struct Announced {
+    /// The latest, in order.
+    bindings: VecDeque<NewBinding>,
+    /// The last of those that are not kept.
+    forgotten_through: Sequence,
 }
 
 /// One tie of a subject.
@@ -192,11 +201,13 @@ impl Graph {
 
     fn announce(&mut self, participant: u32, binding: NewBinding) {
         let announced = self.announced.entry(participant).or_default();
-        announced.push_back(binding);
+        announced.bindings.push_back(binding);
         // Groups of one batch are indexed in no order.
-        announced.make_contiguous().sort_by_key(|binding| binding.sequence);
-        if announced.len() > ANNOUNCED_MAX {
-            announced.pop_front();
+        announced.bindings.make_contiguous().sort_by_key(|binding| binding.sequence);
+        if announced.bindings.len() > ANNOUNCED_MAX
+            && let Some(forgotten) = announced.bindings.pop_front()
+        {
+            announced.forgotten_through = announced.forgotten_through.max(forgotten.sequence);
         }
     }
 
@@ -307,9 +318,18 @@ impl Graph {
     /// What the participant was newly bound to after a place.
     #[must_use]
     pub fn newly_bound(&self, participant: &str, after: Sequence) -> Vec<NewBinding> {
-        let participant = self.names.find(participant.as_bytes());
-        let announced = participant.and_then(|number| self.announced.get(&number)).into_iter().flatten();
+        let announced = self.announced_to(participant).into_iter().flat_map(|announced| &announced.bindings);
         announced.filter(|binding| binding.sequence > after).cloned().collect()
+    }
+
+    /// Up to where something that the participant was newly bound to is not kept any more.
+    #[must_use]
+    pub fn forgotten_through(&self, participant: &str) -> Sequence {
+        self.announced_to(participant).map_or(Sequence::ZERO, |announced| announced.forgotten_through)
+    }
+
+    fn announced_to(&self, participant: &str) -> Option<&Announced> {
+        self.announced.get(&self.names.find(participant.as_bytes())?)
     }
 }
 

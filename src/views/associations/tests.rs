@@ -155,6 +155,27 @@ async fn a_new_binding_is_announced_once_with_its_place() {
 }
 
 #[tokio::test]
+async fn of_very_many_announcements_the_first_are_forgotten_and_up_to_where_is_known() {
+    let node = TestNode::start();
+    let of_its_own_bill = |number: usize| {
+        let mut event = attach(number as i64, &[1], &[BROKER]);
+        let number = format!("5840{number:05}");
+        let bill = events::subject(IdentifierKind::BillOfLading, &number, "MAEU", SubjectRole::Primary);
+        event.subjects = vec![bill.clone()];
+        if let Some(Body::Association(association)) = &mut event.body {
+            association.parent = Some(bill);
+        }
+        event.with_id()
+    };
+    let statements: Vec<_> = (0..graph::ANNOUNCED_MAX + 2).map(of_its_own_bill).collect();
+    let places = node.store(&statements).await;
+    let announced = node.associations.newly_bound(BROKER, Sequence::ZERO);
+    assert_eq!((announced.len(), announced[0].sequence), (graph::ANNOUNCED_MAX, places[2]));
+    assert_eq!(node.associations.forgotten_through(BROKER), places[1]);
+    assert_eq!(node.associations.forgotten_through(OTHER_BROKER), Sequence::ZERO);
+}
+
+#[tokio::test]
 async fn a_restart_and_a_rebuild_come_to_the_same() {
     let node = TestNode::start();
     let first = attach(0, &[1, 2], &[BROKER]);

@@ -57,6 +57,18 @@ async function subscribed(settings = {}) {
   return { on, subscription: await create(customs, `s-${randomUUID().slice(0, 8)}`, { filters, ...settings }) };
 }
 
+/** Customs says that the broker is a party of it. */
+function namesBroker(subject) {
+  const { handling, places, ...event } = discharged(NODE.participants.customs.id, 'MSKU9070323', subject.value, 'MSK');
+  const association = {
+    step: 'ASSOCIATION_STEP_ATTACHED',
+    parent: subject,
+    children: [{ kind: 'IDENTIFIER_KIND_CONTAINER', value: 'MSKU9070323' }],
+    parties: [{ role: 'PARTY_ROLE_DECLARANT', participant: NODE.participants.trader.id }],
+  };
+  return { ...event, subjects: [subject], association };
+}
+
 /** Publishes in batches of ten, each again until it is stored: publishing is idempotent. */
 async function published(events) {
   for (let start = 0; start < events.length; start += 10) {
@@ -143,4 +155,43 @@ test('what was rejected comes again before what follows it, through a kill', { t
     [fails, 'the system behind is down'],
     [hopeless, 'nobody here knows the voyage'],
   ]);
+});
+
+test('what was withheld is told through a kill until it is dealt with', { timeout: PATIENCE_MS }, async () => {
+  const trader = connectAs('trader', 'SubscriptionService');
+  const asTrader = connectAs('trader', 'EventService');
+  const asCustoms = connectAs('customs', 'EventService');
+  try {
+    const on = `V${randomUUID().replaceAll('-', '').slice(0, 10).toUpperCase()}`;
+    const voyage = { kind: 'IDENTIFIER_KIND_VOYAGE', value: on };
+    const filters = [{ subjects: [voyage] }];
+    const subscription = await create(trader, `s-${randomUUID().slice(0, 8)}`, { filters });
+    const [withheld, opened] = moves(2, on);
+    await published([withheld]);
+    await publish(asCustoms, [namesBroker({ ...voyage, issuer: 'MSK' })], PATIENCE_MS);
+    const [told, answered, handled] = [[], [], []];
+    const widened = async ({ position, widenings: [{ subject }] }) => {
+      told.push(position);
+      if (told.length === 1) {
+        await killNode(); // Our answer does not come through: this is told again.
+        return;
+      }
+      const { entries } = await new Promise((resolve, reject) => {
+        const deadline = new Date(Date.now() + PATIENCE_MS);
+        asTrader.GetTimeline({ subject }, { deadline }, (error, answer) => (error ? reject(error) : resolve(answer)));
+      });
+      handled.push(...entries.map(({ event }) => event.signed.event.event_id));
+    };
+    const settled = (position) => answered.push(position);
+    const consumed = (stopped) =>
+      consume(trader, subscription, (delivery) => handled.push(idOf(delivery)), { settled, widened, stopped });
+    await consumed(() => told.length === 2 && answered.includes(told[1]));
+    assert.ok(handled.includes(withheld.event_id), 'it can be fetched');
+    await killNode();
+    await published([opened]);
+    await consumed(() => handled.includes(opened.event_id));
+    assert.equal(told.length, 2, 'what was dealt with is not told again');
+  } finally {
+    [trader, asTrader, asCustoms].forEach((client) => client.close());
+  }
 });

@@ -40,9 +40,15 @@ export async function create(client, name, definition) {
 /**
  * Handles every event of the subscription (as `create` gave it), one after the other, for ever or until `stopped`. `handle` must not
  * block the process, else no heartbeat goes out; it resolves where the event is done, and rejects with TryAgain or NeverPossible where not.
- * `settled` is told what the node answered, durably. Rejects with what trying again cannot mend.
+ * `settled` is told what the node answered, durably. `widened` is told what we see more of than before, again and again until it resolves
+ * once: what was withheld until then does not come by itself, and is fetched by the subject. Rejects with what trying again cannot mend.
  */
-export async function consume(client, subscription, handle, { settled = () => {}, stopped = () => false } = {}) {
+export async function consume(
+  client,
+  subscription,
+  handle,
+  { settled = () => {}, stopped = () => false, widened = showWidened } = {},
+) {
   const backoff = new Backoff();
   while (!stopped()) {
     const line = new Line(client, subscription);
@@ -55,6 +61,9 @@ export async function consume(client, subscription, handle, { settled = () => {}
             // What comes after the wish to leave goes to others.
             if (!stopped() && line.isToBeProcessed(delivery)) line.settle(delivery, await verbOf(handle, delivery));
           }
+        } else if (message.message === 'visibility_widened') {
+          await widened(message.visibility_widened);
+          line.hasDealtWith(message.visibility_widened.position);
         } else if (message.message === 'settled') {
           backoff.reset();
           settled(line.answered(message.settled), message.settled.outcomes[0]);
@@ -138,6 +147,13 @@ class Line {
     this.call.write({ settlement: { correlation_id: id, deliveries, ...verb } });
   }
 
+  hasDealtWith(position) {
+    this.#lastId += 1;
+    const id = String(this.#lastId);
+    this.#unanswered.set(id, position);
+    this.call.write({ settlement: { correlation_id: id, deliveries: [{ position }], acknowledge_widening: {} } });
+  }
+
   /**
    * False for what was on its way when we rejected something before it: the node has taken it back, and sends it again after the answer,
    * behind the rejected event. Processed now it would be out of order.
@@ -176,6 +192,12 @@ function show({ event: { signed: { event } }, delivery_attempt: attempt }) {
   const time = new Date(Number(event.event_time.seconds) * 1000).toISOString();
   const again = attempt > 1 ? `(attempt ${attempt})` : '';
   console.log(time, event.body, event.subjects.map(({ value }) => value).join(', '), 'by', event.publisher, again);
+}
+
+/** A real client would now fetch the history of each subject, with EventService.GetTimeline. */
+function showWidened({ widenings, incomplete }) {
+  for (const { subject } of widenings) console.error(`note: from here on we see more of ${subject.value}`);
+  if (incomplete) console.error('note: and of others that are not named');
 }
 
 async function main() {

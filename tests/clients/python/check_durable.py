@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import grpc
 from tradelane.v1 import event_pb2 as pb
+from tradelane.v1 import event_service_pb2 as api
 from tradelane.v1 import subscription_service_pb2 as durable
 from tradelane.v1.event_service_pb2_grpc import EventServiceStub
 from tradelane.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
@@ -39,6 +40,20 @@ def moves(count: int, on: str) -> list[pb.Event]:
 def of_voyage(value: str) -> durable.SubscriptionDefinition:
     subject = pb.Subject(kind=pb.IDENTIFIER_KIND_VOYAGE, value=value)
     return durable.SubscriptionDefinition(filters=[pb.EventFilter(subjects=[subject])])
+
+
+def names_broker(subject: pb.Subject) -> pb.Event:
+    """Customs says that the broker is a party of it."""
+    event = port_system.discharged(NODE.participant("customs").spiffe_id, "MSKU9070323", subject.value, subject.issuer)
+    del event.places[:]
+    del event.subjects[:]
+    event.subjects.append(subject)
+    event.association.step = pb.ASSOCIATION_STEP_ATTACHED
+    event.association.parent.CopyFrom(subject)
+    event.association.children.add(kind=pb.IDENTIFIER_KIND_CONTAINER, value="MSKU9070323")
+    broker = NODE.participant("trader").spiffe_id
+    event.association.parties.add(role=pb.PARTY_ROLE_DECLARANT, participant=broker)
+    return event
 
 
 def kill_node() -> None:
@@ -225,6 +240,52 @@ class Consuming(unittest.TestCase):
         until(lambda: sent[-1] in calls)
         times = {fails: 3, recovers: 2}
         self.assertEqual(calls, [event_id for event_id in sent for _ in range(times.get(event_id, 1))])
+
+    def test_what_was_withheld_is_told_through_kills_until_it_is_dealt_with(self) -> None:
+        channel = NODE.channel("trader")
+        self.addCleanup(channel.close)
+        stub = SubscriptionServiceStub(channel)
+        subscription = durable_client.create(stub, self.name, of_voyage(self.on))
+        withheld, opened = moves(2, self.on)
+        self.publish([withheld])
+        voyage = pb.Subject(kind=pb.IDENTIFIER_KIND_VOYAGE, value=self.on, issuer="MSK")
+        with NODE.channel("customs") as customs:
+            port_system.publish(EventServiceStub(customs), [names_broker(voyage)], patience_s=PATIENCE_S)
+        told: list[str] = []
+        settled: list[str] = []
+        handled: list[str] = []
+
+        def widened(more: durable.VisibilityWidenings) -> None:
+            told.append(more.position)
+            if len(told) == 1:
+                kill_node()  # Our answer does not come through: this is told again.
+                return
+            request = api.GetTimelineRequest(subject=more.widenings[0].subject)
+            timeline = EventServiceStub(channel).GetTimeline(request, timeout=CALL_TIMEOUT_S, wait_for_ready=True)
+            handled.extend(entry.event.signed.event.event_id for entry in timeline.entries)
+
+        def until(stopped: Callable[[], bool]) -> None:
+            arguments = {
+                "settled": lambda position, _: settled.append(position),
+                "stopped": stopped,
+                "widened": widened,
+            }
+            consuming = threading.Thread(
+                target=durable_client.consume,
+                args=(stub, subscription, lambda delivery: handled.append(delivery.event.signed.event.event_id)),
+                kwargs=arguments,
+                name="consumer",
+                daemon=True,
+            )
+            consuming.start()
+            self.run_beside(consuming)
+
+        until(lambda: len(told) == 2 and told[1] in settled)
+        self.assertIn(withheld.event_id, handled)
+        kill_node()
+        self.publish([opened])
+        until(lambda: opened.event_id in handled)
+        self.assertEqual(len(told), 2, "what was dealt with is not told again")
 
     def test_anothers_subscription_is_as_if_it_did_not_exist(self) -> None:
         durable_client.create(self.stub, self.name, of_voyage(self.on))

@@ -52,10 +52,13 @@ def consume(
     handle: Callable[[durable.Delivery], None],
     settled: Callable[[str, int], None] = lambda position, outcome: None,
     stopped: Callable[[], bool] = lambda: False,
+    widened: Callable[[durable.VisibilityWidenings], None] | None = None,
 ) -> None:
     """Handles every event of the subscription (as `create` gave it), one after the other, for ever or until `stopped`. `handle` returns
-    where the event is done, and raises TryAgain or NeverPossible where not; `settled` is told what the node answered, durably. Raises what
-    trying again cannot mend."""
+    where the event is done, and raises TryAgain or NeverPossible where not; `settled` is told what the node answered, durably. `widened` is
+    told what we see more of than before, again and again until it returns once: what was withheld until then does not come by itself,
+    and is fetched by the subject. Raises what trying again cannot mend."""
+    widened = widened or show_widened
     backoff = Backoff()
     while not stopped():
         line = _Line(subscription)
@@ -70,6 +73,9 @@ def consume(
                         # What comes after the wish to leave goes to others.
                         if not stopped() and line.is_to_be_processed(delivery):
                             line.settle(delivery, _process(handle, delivery))
+                elif kind == "visibility_widened":
+                    widened(message.visibility_widened)
+                    line.has_dealt_with(message.visibility_widened.position)
                 elif kind == "settled":
                     backoff.reset()
                     for position, outcome in line.answered(message.settled):
@@ -132,6 +138,14 @@ class _Line:
         self._unanswered[self._last_id] = [delivery.event.position]
         self._requests.put(durable.ConsumeRequest(settlement=settlement))
 
+    def has_dealt_with(self, position: str) -> None:
+        self._last_id += 1
+        verb = durable.AcknowledgeWidening()
+        settlement = durable.Settlement(correlation_id=self._last_id, acknowledge_widening=verb)
+        settlement.deliveries.add(position=position)
+        self._unanswered[self._last_id] = [position]
+        self._requests.put(durable.ConsumeRequest(settlement=settlement))
+
     def is_to_be_processed(self, delivery: durable.Delivery) -> bool:
         """False for what was on its way when we rejected something before it: the node has taken it back, and sends it again after the
         answer, behind the rejected event. Processed now it would be out of order."""
@@ -165,6 +179,14 @@ def show(delivery: durable.Delivery) -> None:
         f"{event.event_time.ToJsonString()} {event.WhichOneof('body')} {subjects} by {event.publisher}{again}",
         flush=True,
     )
+
+
+def show_widened(told: durable.VisibilityWidenings) -> None:
+    """A real client would now fetch the history of each subject, with EventService.GetTimeline."""
+    for widening in told.widenings:
+        print(f"note: from here on we see more of {widening.subject.value}", file=sys.stderr)
+    if told.incomplete:
+        print("note: and of others that are not named", file=sys.stderr)
 
 
 def main() -> int:

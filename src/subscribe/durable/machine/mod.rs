@@ -16,6 +16,7 @@ mod settle;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod widening;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -66,6 +67,7 @@ pub struct Machine {
     active: Option<ConsumerId>,
     /// Whom an event was offered to last, so that consumers take turns.
     last_served: ConsumerId,
+    widenings_handled: Sequence,
     paused: bool,
     changed: Changed,
 }
@@ -101,6 +103,8 @@ struct Consumer {
     had_through: Sequence,
     /// In an ordered subscription it gets events up to here one by one.
     one_by_one_through: Sequence,
+    /// What widened the owner's view up to here, it was told.
+    widenings_told: Sequence,
 }
 
 /// What is to be stored.
@@ -124,7 +128,7 @@ impl Machine {
     /// Goes on from what was stored.
     #[must_use]
     pub fn restore(settings: Settings, cursor: Cursor, letters: BTreeMap<Sequence, DeadLetter>) -> Self {
-        let Cursor { epoch, low_water, settled, tried } = cursor;
+        let Cursor { epoch, low_water, widenings_handled, settled, tried } = cursor;
         let mut machine = Self {
             settings,
             epoch,
@@ -142,6 +146,7 @@ impl Machine {
             consumers: BTreeMap::new(),
             active: None,
             last_served: ConsumerId(0),
+            widenings_handled,
             paused: false,
             changed: Changed::default(),
         };
@@ -217,6 +222,10 @@ impl Machine {
     /// Begins anew after a place. Consumers have nothing any more; dead letters stay.
     pub fn seek(&mut self, epoch: Epoch, to: Sequence) {
         assert!(self.consumers.is_empty(), "consumers leave before a seek");
+        if self.epoch != epoch {
+            // What the other life of the log had there says nothing of this one.
+            self.widenings_handled = Sequence::ZERO;
+        }
         (self.epoch, self.low_water, self.examined) = (epoch, to, to);
         self.settled.clear();
         self.tried.clear();
@@ -362,7 +371,13 @@ impl Machine {
     pub fn cursor(&self) -> Cursor {
         let open = self.open.iter().filter(|(_, open)| open.tried.attempts > 0);
         let tried = open.map(|(sequence, open)| (*sequence, open.tried.clone())).chain(self.tried.clone()).collect();
-        Cursor { epoch: self.epoch, low_water: self.low_water, settled: self.settled.clone(), tried }
+        Cursor {
+            epoch: self.epoch,
+            low_water: self.low_water,
+            widenings_handled: self.widenings_handled,
+            settled: self.settled.clone(),
+            tried,
+        }
     }
 
     fn take_changes(&mut self) -> Changes {

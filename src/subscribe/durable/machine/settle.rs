@@ -33,6 +33,8 @@ pub enum Verb {
         /// Zero: the subscription's lease.
         lease_ns: i64,
     },
+    /// What widened the owner's view up to this place is dealt with.
+    AcknowledgeWidening,
 }
 
 /// What became of it.
@@ -61,6 +63,7 @@ impl Verb {
             Self::Reject { .. } => "reject",
             Self::Park { .. } => "park",
             Self::Extend { .. } => "extend",
+            Self::AcknowledgeWidening => "acknowledge_widening",
         }
     }
 }
@@ -91,19 +94,13 @@ impl Machine {
         now_ns: i64,
     ) -> Outcome {
         self.expire(now_ns);
-        if self.is_ordered() && self.active != Some(consumer) {
-            return Outcome::TakenOver;
-        }
-        match self.known(sequence) {
-            None => return self.outcome_of_closed(sequence),
-            Some(open) => {
-                let is_its = open.lease.is_some_and(|lease| lease.consumer == consumer);
-                if !is_its || (attempt != 0 && attempt != open.tried.attempts + 1) {
-                    return Outcome::LeaseEnded;
-                }
-            }
+        if *verb != Verb::AcknowledgeWidening
+            && let Some(refused) = self.not_with(consumer, sequence, attempt)
+        {
+            return refused;
         }
         match verb {
+            Verb::AcknowledgeWidening => return self.handle_widenings(consumer, sequence),
             Verb::Acknowledge if self.is_ordered() => self.acknowledge_through(consumer, sequence),
             Verb::Acknowledge => self.acknowledge(sequence),
             Verb::Reject { delay_ns, reason } => self.reject(consumer, sequence, *delay_ns, reason, now_ns),
@@ -111,6 +108,17 @@ impl Machine {
             Verb::Extend { lease_ns } => self.extend(consumer, sequence, *lease_ns, now_ns),
         }
         Outcome::Done
+    }
+
+    /// Why nothing that a consumer says of an event counts; none where this attempt is on its way to it.
+    fn not_with(&self, consumer: ConsumerId, sequence: Sequence, attempt: u32) -> Option<Outcome> {
+        if self.is_ordered() && self.active != Some(consumer) {
+            return Some(Outcome::TakenOver);
+        }
+        let Some(open) = self.known(sequence) else { return Some(self.outcome_of_closed(sequence)) };
+        let is_its = open.lease.is_some_and(|lease| lease.consumer == consumer);
+        let is_this = attempt == 0 || attempt == open.tried.attempts + 1;
+        (!is_its || !is_this).then_some(Outcome::LeaseEnded)
     }
 
     /// Ends the leases that are over; true where there were any. In an ordered subscription the first of them ends them all, and a standby

@@ -73,6 +73,7 @@ impl Run {
         let cursor = Cursor {
             epoch: Epoch(Uuid::from_u128(1)),
             low_water: Sequence::ZERO,
+            widenings_handled: Sequence::ZERO,
             settled: BTreeSet::new(),
             tried: BTreeMap::new(),
         };
@@ -251,6 +252,7 @@ impl Run {
                 }
                 self.count(place, *delay_ns);
             }
+            Verb::AcknowledgeWidening => unreachable!("it is said of no event"),
             Verb::Park { .. } => self.model.events[place] = Known { letter: Some(false), ..Known::default() },
             Verb::Extend { lease_ns } => {
                 let lease_ns = if *lease_ns == 0 { 10 * SECOND } else { *lease_ns };
@@ -539,6 +541,7 @@ fn what_follows_an_event_that_is_looked_at_again_waits_for_it() {
     let cursor = Cursor {
         epoch: Epoch(Uuid::from_u128(1)),
         low_water: Sequence::ZERO,
+        widenings_handled: Sequence::ZERO,
         settled: BTreeSet::new(),
         tried: BTreeMap::new(),
     };
@@ -572,6 +575,7 @@ fn what_an_owner_may_not_see_any_more_is_passed_over_and_a_dead_letter_stays_one
     let cursor = Cursor {
         epoch: Epoch(Uuid::from_u128(1)),
         low_water: Sequence::ZERO,
+        widenings_handled: Sequence::ZERO,
         settled: BTreeSet::new(),
         tried: BTreeMap::new(),
     };

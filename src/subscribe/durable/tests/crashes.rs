@@ -123,6 +123,7 @@ impl Run {
             Verb::Acknowledge if self.ordered => self.said.extend(self.matching.range(..=place)),
             Verb::Acknowledge | Verb::Park { .. } => drop(self.said.insert(place)),
             Verb::Reject { .. } | Verb::Extend { .. } => {}
+            Verb::AcknowledgeWidening => unreachable!("it is said of no event"),
         }
         let named = [(position, delivered.attempt)];
         let Ok(settling) = self.consumers[holder].consumption.settle(7, &named, &verb) else { return };
@@ -152,6 +153,7 @@ impl Run {
             Verb::Reject { .. } => drop(self.attempts.insert(place, delivered.attempt)),
             Verb::Park { .. } => drop(self.letters.insert(place)),
             Verb::Extend { .. } => {}
+            Verb::AcknowledgeWidening => unreachable!("it is said of no event"),
         }
     }
 

@@ -40,6 +40,7 @@ impl Naive {
         let cursor = Cursor {
             epoch: Epoch(Uuid::from_u128(1)),
             low_water: Sequence::ZERO,
+            widenings_handled: Sequence::ZERO,
             settled: BTreeSet::new(),
             tried: BTreeMap::new(),
         };
