@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{agreement::Agreement, position::LinkPosition};
+use super::{agreement::Agreement, position::LinkPosition, table::PeerTable};
 use crate::{
     domain::{Filter, HeaderRef, SpiffeId, filter::FilterSpec},
     identity::{Action, Rights, policy::Grant},
@@ -47,6 +47,12 @@ pub struct VersionGrant {
     pub hidden_before_ns: Option<i64>,
 }
 
+impl Version {
+    fn decides_nothing_before(&self, end: u64) -> bool {
+        end <= self.after && self.sent_through == 0 && self.restored_life.is_none()
+    }
+}
+
 /// The version that some rights make now.
 #[must_use]
 pub fn in_force(rights: &Rights, now_ns: i64) -> Vec<VersionGrant> {
@@ -62,13 +68,18 @@ pub fn in_force(rights: &Rights, now_ns: i64) -> Vec<VersionGrant> {
 
 /// Notes that these grants decide from a place on.
 pub fn note(versions: &mut Vec<Version>, grants: Vec<VersionGrant>, from: u64, acknowledged: Option<LinkPosition>) {
+    // A link that begins anew from further back was further on before.
+    let end = acknowledged.map_or(from, |at| at.sequence.get().max(from));
+    // What decided nothing while the link was down leaves no trace.
+    while versions.last().is_some_and(|last| last.grants != grants && last.decides_nothing_before(end)) {
+        versions.pop();
+    }
     if let Some(last) = versions.last_mut() {
         if last.grants == grants {
-            last.after = last.after.min(from);
+            (last.after, last.through) = (last.after.min(from), None);
             return;
         }
-        // A link that begins anew from further back was further on before.
-        last.through = Some(acknowledged.map_or(from, |at| at.sequence.get().max(from)));
+        last.through = Some(end);
     }
     versions.push(Version { after: from, through: None, sent_through: 0, restored_life: None, grants });
     if VERSIONS_MAX < versions.len() {
@@ -98,15 +109,16 @@ impl History {
     pub async fn sent_original_of(
         &self,
         agreement: &Agreement,
-        log: &dyn EventLog,
+        (log, table): (&dyn EventLog, &PeerTable),
         record: &Record,
         now_ns: i64,
     ) -> Result<Option<bool>, LogError> {
         let mut revision = record.clone();
         for _ in 0..CHAIN_MAX {
             let Some(original) = original_of(log, &revision).await? else { return Ok(Some(false)) };
-            let went =
-                agreement.took_from_here(&original) || self.let_through(agreement, &original, now_ns)? == Some(true);
+            let went = agreement.took_from_here(&original)
+                || table.has_handed_back(&agreement.peer.node, original.sequence)
+                || self.let_through(agreement, &original, now_ns)? == Some(true);
             if went || self.may_have_sent(agreement, &original, now_ns)? {
                 return Ok(Some(true));
             }

@@ -22,6 +22,7 @@ use super::{
     table::{Direction, LinkState},
 };
 use crate::{
+    domain::Sequence,
     identity::Peer,
     log::NewEvent,
     telemetry,
@@ -279,14 +280,14 @@ impl Receiving<'_> {
         let through = check::check(&batch, &self.position)?;
         let (events, mut bad) = self.admit(&batch)?;
         let (count, sequences) = (batch.events.len() as u64, events.0);
-        let Appended { duplicates, refused } =
+        let Appended { duplicates, own, refused } =
             append(&self.inbox.parts, &self.inbox.peer.node, &sequences, events.1).await?;
         bad.extend(refused.into_iter().filter_map(|(sequence, fault)| {
             let brought = batch.events.iter().find(|event| event.source_sequence == sequence)?;
             Some(self.quarantined(brought, fault))
         }));
         bad.sort_by_key(|event| event.source_sequence);
-        self.advance(through, &bad, &batch)?;
+        self.advance(through, (&bad, &own), &batch)?;
         let table = &self.inbox.parts.table;
         metrics::counter!(telemetry::PEER_EVENTS_TOTAL, "direction" => Direction::Inbound.word()).increment(count);
         table.change(&self.inbox.peer.node, Direction::Inbound, |link| {
@@ -333,8 +334,13 @@ impl Receiving<'_> {
         Ok(((sequences, events), bad))
     }
 
-    /// Moves the position on, with what was put into quarantine on the way.
-    fn advance(&mut self, through: LinkPosition, bad: &[Quarantined], batch: &ReplicaBatch) -> Result<(), Ended> {
+    /// Moves the position on, with what was put into quarantine on the way and where what was handed back again stands here.
+    fn advance(
+        &mut self,
+        through: LinkPosition,
+        (bad, own): (&[Quarantined], &[Sequence]),
+        batch: &ReplicaBatch,
+    ) -> Result<(), Ended> {
         let peer = &self.inbox.peer;
         let before = self.position;
         let fits = self.inbox.remember(|progress| {
@@ -345,6 +351,9 @@ impl Receiving<'_> {
             }
             progress.quarantine.extend(bad.iter().map(|event| Quarantined { before: Some(before), ..event.clone() }));
             progress.received = Some(through);
+            for place in own {
+                progress.handed_back.insert(*place);
+            }
             self.inbox.note_taken_back(progress, through, self.head_at_start);
             progress.told = Some(self.inbox.told(batch.head_sequence));
             true

@@ -19,6 +19,7 @@ pub mod inbox;
 pub mod link;
 pub mod lives;
 pub mod messages;
+mod noting;
 pub mod opening;
 pub mod operate;
 pub mod outbox;
@@ -27,6 +28,7 @@ pub mod progress;
 pub mod reach;
 pub mod runs;
 pub mod sources;
+pub mod stretches;
 pub mod table;
 pub mod taking_back;
 #[cfg(test)]
@@ -145,6 +147,7 @@ impl Federation {
         tasks.spawn("peer links", OnFailure::StopNode, supervising);
         let taking_back = taking_back::run(self.parts.clone(), self.closed.clone(), tasks.stopping());
         tasks.spawn("taking back", OnFailure::StopNode, taking_back);
+        tasks.spawn("agreements", OnFailure::StopNode, noting::run(self.parts.clone(), tasks.stopping()));
         tasks.spawn("peer progress", OnFailure::StopNode, write(self.parts.table.clone(), store, tasks.stopping()));
     }
 

@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
-use super::{history::Version, position::LinkPosition};
+use super::{history::Version, position::LinkPosition, stretches::Stretches};
 use crate::{
     domain::SpiffeId,
     log::Companion,
@@ -49,6 +49,10 @@ pub struct PeerProgress {
     pub notices: [String; 2],
     /// Its events that we did not take, oldest first.
     pub quarantine: Vec<Quarantined>,
+    /// Which of this node's own events, by their places here, it has handed back after a restore though others had handed them back before:
+    /// it holds them.
+    #[serde(default, skip_serializing_if = "Stretches::is_empty")]
+    pub handed_back: Stretches,
     /// The life of our log in which everything was taken that it held when that life began; for this node itself: in which publishing was
     /// opened after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -79,8 +79,9 @@ impl Federation {
         if passed {
             goes = history.let_through(&then, record, now_ns)?.unwrap_or(goes);
         }
+        let known = (&*parts.log, &**self.table());
         let followed =
-            if goes { Some(true) } else { history.sent_original_of(&agreement, &*parts.log, record, now_ns).await? };
+            if goes { Some(true) } else { history.sent_original_of(&agreement, known, record, now_ns).await? };
         let goes = followed == Some(true);
         let refused = status.refused_there.iter().any(|event| event.source_sequence == sequence.get());
         Ok(match judged {

@@ -107,6 +107,12 @@ impl PeerTable {
         self.status(node).progress
     }
 
+    /// Whether a peer has handed back this node's own event at a place, and so holds it.
+    #[must_use]
+    pub fn has_handed_back(&self, node: &SpiffeId, place: Sequence) -> bool {
+        self.entries().get(node).is_some_and(|entry| entry.progress.handed_back.contains(place))
+    }
+
     /// What is remembered of all, to be written.
     #[must_use]
     pub fn all_progress(&self) -> BTreeMap<SpiffeId, PeerProgress> {

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Federation, FederationParts, history, lives, progress::TakenBack};
+use super::{Federation, FederationParts, history, lives, noting, progress::TakenBack};
 use crate::{
     domain::{Epoch, Sequence, SpiffeId},
     log::{EventLog, LogError, contract::EpochFacts},
@@ -51,6 +51,7 @@ pub(super) fn at_start(parts: &FederationParts) -> Closed {
             parts.table.doubt_sent(&peer.node, grants, (life, fork));
         }
     }
+    noting::at_once(parts);
     let waiting = waits_for(parts);
     (!waiting.is_empty()).then(|| words(&waiting))
 }

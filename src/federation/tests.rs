@@ -212,7 +212,9 @@ impl Side {
             draining: CancellationToken::new(),
         };
         tokio::spawn(write(parts.table.clone(), store, CancellationToken::new()));
-        Self { node: node(letter), log, federation: Arc::new(Federation::new(parts)), files, access, bindings }
+        let federation = Arc::new(Federation::new(parts));
+        tokio::spawn(noting::run(federation.parts().clone(), CancellationToken::new()));
+        Self { node: node(letter), log, federation, files, access, bindings }
     }
 
     /// Stores events as if they had come through the publish door.

@@ -80,7 +80,7 @@ pub struct Observed {
     pub rewound: BTreeSet<(usize, usize)>,
     pub restored: Vec<Restored>,
     /// The end of the first node's log when it was copied.
-    pub cloned_at: Option<Sequence>,
+    pub cloned_at: Option<(Sequence, u64)>,
     pub held: Logs,
     pub held_before_mending: Logs,
     /// As it was before something was lost, and at the end.
@@ -266,11 +266,15 @@ impl Check<'_> {
     }
 
     /// Whether a source was restored from a backup, and had an agreement with the receiver that began after the backup and ended before the
-    /// restore: nothing remembers what went by that.
+    /// restore: nothing remembers what went by that. Nor does a node know what a copy of it sent by an agreement that has ended since.
     fn has_forgotten(&self, source: usize, receiver: usize) -> bool {
         let versions = &self.observed.agreements[&(source, receiver)];
         let lasted =
             versions.iter().zip(versions.iter().skip(1)).map(|((begin_ms, _), (end_ms, _))| (begin_ms, end_ms));
+        let copied_ms = self.observed.cloned_at.filter(|_| source == 0).map(|(_, copied_ms)| copied_ms);
+        if copied_ms.is_some_and(|copied_ms| lasted.clone().any(|(_, end_ms)| copied_ms <= *end_ms)) {
+            return true;
+        }
         let restored = self.observed.restored.iter().filter(|restored| restored.node == source);
         restored.into_iter().any(|restored| {
             lasted.clone().any(|(begin_ms, end_ms)| restored.backup_ms <= *begin_ms && *end_ms <= restored.ms)
@@ -281,7 +285,7 @@ impl Check<'_> {
         if !admits(said, receiver) {
             return false;
         }
-        let classes = self.classes(said);
+        let classes = self.classes(said, |id| self.has(said.node, id));
         self.plan.transit
             || (self.takes_from(receiver, said.node)
                 && self.in_force_since(receiver, said).all(|agreed| !agreed.is_disjoint(&classes)))
@@ -291,7 +295,7 @@ impl Check<'_> {
         if self.plan.transit {
             return said.audience != For::Nobody;
         }
-        let classes = self.classes(said);
+        let classes = self.classes(said, |_| true);
         let allowed = self.in_force_since(receiver, said).any(|agreed| !agreed.is_disjoint(&classes));
         let original = said.revises.as_ref().and_then(|id| self.observed.statements.get(id));
         self.takes_from(receiver, said.node)
@@ -299,13 +303,15 @@ impl Check<'_> {
             && (allowed || original.is_some_and(|original| self.may_hold(receiver, original)))
     }
 
-    /// The classes of a statement and of all that it revises: where one of them goes, it goes.
-    fn classes(&self, said: &Statement) -> BTreeSet<usize> {
+    /// The classes of a statement and of all that it revises, as far as they are known: where one of them goes, it goes. What was lost with
+    /// a disk, and nobody could hand back, is not known to the node that lost it.
+    fn classes(&self, said: &Statement, is_known: impl Fn(&str) -> bool) -> BTreeSet<usize> {
         let mut classes = BTreeSet::new();
         let mut next = Some(said);
         while let Some(said) = next {
             classes.insert(said.class);
-            next = said.revises.as_ref().and_then(|id| self.observed.statements.get(id));
+            let original = said.revises.as_ref().filter(|id| is_known(id));
+            next = original.and_then(|id| self.observed.statements.get(id));
         }
         classes
     }
@@ -369,7 +375,7 @@ impl Check<'_> {
 
     /// Nobody takes from both of two logs with the same life, and who took from the clone has noticed.
     fn cloned(&mut self) {
-        let Some(copied) = self.observed.cloned_at else { return };
+        let Some((copied, _)) = self.observed.cloned_at else { return };
         for receiver in (1..self.plan.nodes.len()).filter(|receiver| !self.observed.rewound.contains(&(*receiver, 0))) {
             let mut from = BTreeSet::new();
             for held in &self.observed.held_before_mending[&receiver] {

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tradelane::{
     domain::{Epoch, Sequence},
-    federation::lives,
+    federation::{lives, taking_back::Closed},
     log::{AppendBatch, AppendMode, EventLog, Follower, Verdict},
 };
 
@@ -23,8 +23,19 @@ use crate::{
     statements::{Statement, id_of},
 };
 
+/// A publisher who is refused tries again after this time.
+const ASKED_AGAIN: Duration = Duration::from_millis(150);
+
 /// What a process offers; none while none runs.
-pub type Door = Option<Arc<dyn EventLog>>;
+pub type Door = Option<Offered>;
+
+/// The doors of a process.
+#[derive(Clone)]
+pub struct Offered {
+    pub log: Arc<dyn EventLog>,
+    /// Why publishing is closed for now: a restored node takes back first what it lost.
+    pub closed: watch::Receiver<Closed>,
+}
 
 /// The people of one machine.
 pub struct People {
@@ -87,14 +98,18 @@ impl Publisher {
             }
             loop {
                 let Ok(open) = door.wait_for(Option::is_some).await.map(|open| open.clone()) else { return };
-                let log = open.expect("waited for");
+                let Offered { log, closed } = open.expect("waited for");
+                if closed.borrow().is_some() {
+                    tokio::time::sleep(ASKED_AGAIN).await;
+                    continue;
+                }
                 let events = statements.iter().map(Statement::new_event).collect();
                 match log.append(AppendBatch { events, mode: AppendMode::Each }).await {
                     Ok(verdicts) => {
                         self.acknowledged(&statements, verdicts);
                         break;
                     }
-                    Err(_) => tokio::time::sleep(Duration::from_millis(150)).await,
+                    Err(_) => tokio::time::sleep(ASKED_AGAIN).await,
                 }
             }
             self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -127,7 +142,7 @@ async fn subscribe(
     let mut position: Option<Epoch> = None;
     loop {
         let Ok(open) = door.wait_for(Option::is_some).await.map(|open| open.clone()) else { return };
-        let log = open.expect("waited for");
+        let log = open.expect("waited for").log;
         let epochs = log.epochs();
         let mut cursor = *moving.borrow();
         if let Some(at) =

@@ -22,7 +22,7 @@ use crate::{
     ground::{Trace, locked},
     machine::{CLONE_SITE, Machine, Neighbour, Room, letter, node_id},
     net::{Net, Site},
-    people::People,
+    people::{Offered, People},
     plan::{Action, Plan},
     statements::{Writer, id_of},
 };
@@ -129,7 +129,10 @@ impl World {
     fn start(&mut self, site: Site) {
         let Some(machine) = self.machines.get_mut(&site).filter(|machine| machine.process.is_none()) else { return };
         machine.start();
-        let door = machine.process.as_ref().map(|process| process.log.clone());
+        let door = machine
+            .process
+            .as_ref()
+            .map(|process| Offered { log: process.log.clone(), closed: process.federation.closed() });
         self.people[&site].show(&door);
     }
 
@@ -250,7 +253,7 @@ impl World {
         let clone = self.machines.get_mut(&CLONE_SITE).expect("put there above");
         clone.log = log;
         *locked(&clone.remembered) = remembered;
-        locked(&self.observed).cloned_at = Some(through);
+        locked(&self.observed).cloned_at = Some((through, self.room.trace.now_ms()));
         self.start(CLONE_SITE);
     }
 

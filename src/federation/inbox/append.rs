@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    domain::SpiffeId,
+    domain::{Sequence, SpiffeId},
     federation::{
         FederationParts,
         ended::Ended,
@@ -22,6 +22,8 @@ const DISK_RETRY_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Appended {
     /// How many were known before.
     pub(super) duplicates: u64,
+    /// Where those of them stand that are this node's own.
+    pub(super) own: Vec<Sequence>,
     /// What the log refuses: the sequence at the source, and why for programs and people.
     pub(super) refused: Vec<(u64, (&'static str, String))>,
 }
@@ -33,7 +35,7 @@ pub(super) async fn append(
     sequences: &[u64],
     events: Vec<NewEvent>,
 ) -> Result<Appended, Ended> {
-    let mut duplicates = 0;
+    let (mut duplicates, mut own) = (0, Vec::new());
     let mut refused = Vec::new();
     // Parts that are too large together are appended one by one.
     let mut waiting: Vec<(&[u64], Vec<NewEvent>)> = vec![(sequences, events)];
@@ -44,9 +46,14 @@ pub(super) async fn append(
         let appending = AppendBatch { events: events.clone(), mode: AppendMode::Each };
         match parts.log.append(appending).await {
             Ok(verdicts) => {
-                for (sequence, verdict) in sequences.iter().zip(verdicts) {
+                for ((sequence, event), verdict) in sequences.iter().zip(&events).zip(verdicts) {
                     match verdict {
-                        Verdict::Stored(appended) => duplicates += u64::from(appended.duplicate),
+                        Verdict::Stored(appended) if appended.duplicate => {
+                            duplicates += 1;
+                            let is_own = event.origin.as_ref().is_some_and(|origin| origin.node == parts.node);
+                            own.extend(is_own.then_some(appended.sequence));
+                        }
+                        Verdict::Stored(_) => {}
                         Verdict::Refused(refusal) => {
                             refused.push((*sequence, ("REFUSED_BY_LOG", refusal.to_string())));
                         }
@@ -83,5 +90,5 @@ pub(super) async fn append(
             }
         }
     }
-    Ok(Appended { duplicates, refused })
+    Ok(Appended { duplicates, own, refused })
 }

@@ -173,8 +173,8 @@ impl Sending {
         match self.agreement.judge(record, now_ns)? {
             Ok(()) => Ok(true),
             Err(why) if why.may_follow_its_original() => {
-                let log = &*self.outbox.parts.log;
-                let sent = self.history.sent_original_of(&self.agreement, log, record, now_ns).await?;
+                let known = (&*self.outbox.parts.log, &*self.outbox.parts.table);
+                let sent = self.history.sent_original_of(&self.agreement, known, record, now_ns).await?;
                 if sent.is_none() {
                     self.say_unknown(record);
                 }

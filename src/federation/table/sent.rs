@@ -23,6 +23,8 @@ const STRIDE: u64 = 65_536;
 pub(super) struct Sent {
     /// Counts streams: only the latest may send.
     stream: u64,
+    /// The latest has not ended.
+    is_open: bool,
     /// The file has this place as sent while the stream lasts.
     reserved_through: u64,
 }
@@ -59,7 +61,7 @@ impl PeerTable {
     pub(in crate::federation) fn begin_stream(self: &Arc<Self>, node: &SpiffeId) -> Reservation {
         let mut entries = self.entries();
         let sent = &mut self.entry(&mut entries, node).sent;
-        *sent = Sent { stream: sent.stream + 1, reserved_through: 0 };
+        *sent = Sent { stream: sent.stream + 1, is_open: true, reserved_through: 0 };
         Reservation { table: self.clone(), node: node.clone(), stream: sent.stream, durable_through: 0, asked: None }
     }
 
@@ -88,6 +90,21 @@ impl PeerTable {
         if let Some(present) = versions.last_mut() {
             (present.sent_through, present.restored_life) = (fork.get(), Some(life));
         }
+    }
+
+    /// Notes by which grants an agreement decides from now on, where something was ever decided and no stream is open that would note it.
+    pub(in crate::federation) fn note_between_streams(&self, node: &SpiffeId, grants: Vec<VersionGrant>) {
+        {
+            let mut entries = self.entries();
+            let Some(entry) = entries.get_mut(node) else { return };
+            let progress = &mut entry.progress;
+            if entry.sent.is_open || progress.versions.last().is_none_or(|last| last.grants == grants) {
+                return;
+            }
+            let from = progress.acknowledged.map_or(0, |position| position.sequence.get());
+            history::note(&mut progress.versions, grants, from, progress.acknowledged);
+        }
+        self.remembered.send_modify(|changes| *changes += 1);
     }
 
     /// Nothing after the end of the log has ever been sent, whatever the file had to say ahead.
@@ -193,7 +210,10 @@ impl Drop for Reservation {
             let mut entries = self.table.entries();
             let sent = &mut self.table.entry(&mut entries, &self.node).sent;
             // A later stream has its own.
-            sent.stream == self.stream && std::mem::take(&mut sent.reserved_through) != 0
+            sent.stream == self.stream && {
+                (sent.is_open, sent.reserved_through) = (false, 0);
+                true
+            }
         };
         if settled {
             self.table.remembered.send_modify(|changes| *changes += 1);

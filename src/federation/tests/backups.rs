@@ -203,3 +203,101 @@ async fn a_start_in_the_middle_of_taking_back_doubts_nothing_that_was_noted_sinc
     let waiting = taking_back::run(again.federation.parts().clone(), again.federation.closed.clone(), stopping);
     waiting.await.expect("no failure");
 }
+
+/// Waits until the present version of what `a` remembers of `b` lets nothing go.
+async fn noted_that_nothing_goes(a: &Side, b: &Side) {
+    let is_noted = || {
+        let versions = a.federation.table().progress(&b.node).versions;
+        versions.last().is_some_and(|version| version.grants.is_empty())
+    };
+    timeout(PATIENCE, async {
+        while !is_noted() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("noted though nobody is connected");
+}
+
+#[tokio::test]
+async fn what_was_said_while_the_link_was_down_did_not_go_by_the_agreement_before() {
+    let (a, b) = (a_with(vec![peer('b')], ALL), b());
+    a.publish(&[discharged('a', 1)]).await;
+    brought(&a, &b).await;
+    narrow(&a);
+    noted_that_nothing_goes(&a, &b).await;
+    let hidden = discharged('a', 2);
+    a.publish(std::slice::from_ref(&hidden)).await;
+
+    let a = Backup::of(&a).restored(&a, vec![peer('b')], "");
+    a.publish(&[hidden.retracted()]).await;
+    brought(&a, &b).await;
+    assert_eq!(b.records().await.len(), 1, "it never had what is taken back");
+}
+
+#[tokio::test]
+async fn an_agreement_that_changed_while_the_node_was_down_is_noted_as_it_starts() {
+    let (a, b) = (a_with(vec![peer('b')], ALL), b());
+    a.publish(&[discharged('a', 1)]).await;
+    brought(&a, &b).await;
+    let a = Side::remembering('a', a.log.clone(), vec![peer('b')], "", a.federation.table().all_progress());
+    // Before any task of it has run.
+    let versions = a.federation.table().progress(&b.node).versions;
+    assert!(versions.last().is_some_and(|version| version.grants.is_empty()), "{versions:?}");
+    let hidden = discharged('a', 2);
+    a.publish(std::slice::from_ref(&hidden)).await;
+
+    let a = Backup::of(&a).restored(&a, vec![peer('b')], "");
+    a.publish(&[hidden.retracted()]).await;
+    brought(&a, &b).await;
+    assert_eq!(b.records().await.len(), 1, "it never had what is taken back");
+}
+
+#[tokio::test]
+async fn an_agreement_that_changed_and_changed_back_while_the_link_was_down_leaves_no_trace() {
+    let (a, b) = (a_with(vec![peer('b')], ALL), b());
+    a.publish(&[discharged('a', 1)]).await;
+    brought(&a, &b).await;
+    let before = a.federation.table().progress(&b.node).versions;
+    narrow(&a);
+    noted_that_nothing_goes(&a, &b).await;
+    a.access.replace(file::parse(ALL, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    let stream = b.take_from(&a);
+    a.publish(&[discharged('a', 2)]).await;
+    b.holds(2).await;
+    stream.end().await;
+    let after = a.federation.table().progress(&b.node).versions;
+    assert_eq!((after.len(), after[0].after, after[0].through), (1, before[0].after, None), "{after:?}");
+}
+
+#[tokio::test]
+async fn what_a_peer_gave_back_after_another_is_known_to_have_gone() {
+    let peers = || vec![peer('b'), peer('c')];
+    let (a, b, c) = (a_with(peers(), ALL), b(), Side::new('c', vec![peer('a')], ALL));
+    a.publish(&[discharged('a', 1)]).await;
+    brought(&a, &b).await;
+    let backup = Backup::of(&a);
+    let went = discharged('a', 2);
+    a.publish(std::slice::from_ref(&went)).await;
+    for receiver in [&b, &c] {
+        brought(&a, receiver).await;
+    }
+
+    // The agreement that it went by had ended at the restore. It comes back from `c`, and then from `b`, which is a duplicate.
+    let a = backup.restored(&a, peers(), &ALL.replace("'spiffe://b.example/*', ", ""));
+    let _first = a.take_from(&c);
+    let came_back = a.holds(2).await[1].clone();
+    assert!(!a.federation.table().has_handed_back(&b.node, came_back.sequence), "the premise");
+    let second = a.take_from(&b);
+    timeout(PATIENCE, async {
+        while !a.federation.table().has_handed_back(&b.node, came_back.sequence) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("noted");
+    second.end().await;
+    a.publish(&[went.retracted()]).await;
+    brought(&a, &b).await;
+    assert_eq!(said(&b.records().await)[2..], sent(&[went.retracted()]));
+}

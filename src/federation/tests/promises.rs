@@ -2,8 +2,14 @@
 
 use super::*;
 use crate::{
-    domain::Epoch,
-    federation::{agreement::Withheld, position::LinkPosition, reach::Reach, table::TakenOver},
+    domain::{Epoch, filter::FilterSpec},
+    federation::{
+        agreement::Withheld,
+        history::{self, VersionGrant},
+        position::LinkPosition,
+        reach::Reach,
+        table::TakenOver,
+    },
     wire::proto::{self, replicate_response},
 };
 
@@ -218,4 +224,21 @@ async fn a_stream_that_was_taken_over_from_changes_nothing_that_is_remembered() 
     let late = first.remember(|progress| progress.acknowledged = Some(position(2)));
     assert_eq!(late, Err(TakenOver));
     assert_eq!(table.progress(&receiver).acknowledged, Some(position(9)));
+}
+
+#[tokio::test]
+async fn an_open_stream_notes_its_agreement_itself() {
+    let table = Arc::new(PeerTable::new(Arc::new(TestClock::at_ns(NOW_NS)), BTreeMap::new()));
+    let everything = VersionGrant { filters: vec![FilterSpec::default()], private: false, hidden_before_ns: None };
+    let last = || table.progress(&node('b')).versions.last().expect("noted").grants.clone();
+    let stream = table.begin_stream(&node('b'));
+    stream
+        .remember(|progress| history::note(&mut progress.versions, vec![everything.clone()], 0, None))
+        .expect("first");
+    // What it sends until it has looked again still goes by the agreement before, and has to be counted as gone by that.
+    table.note_between_streams(&node('b'), Vec::new());
+    assert_eq!(last(), [everything]);
+    drop(stream);
+    table.note_between_streams(&node('b'), Vec::new());
+    assert_eq!(last(), []);
 }
