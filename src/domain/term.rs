@@ -53,6 +53,8 @@ pub enum TermKind {
     Origin = 17,
     /// The UTC day of an event time, counted from 1970-01-01.
     EventDay = 18,
+    /// The trust domain of the publisher and the number of a hold: every statement about that hold. It is no part of a header.
+    Hold = 19,
 }
 
 /// A term as a number, the same for ever and on every machine.

@@ -21,7 +21,7 @@ use self::{
 };
 pub use self::{
     casebook::{Filed, STATEMENTS_MAX, SUBJECTS_MAX},
-    knowledge::primary_names,
+    knowledge::{hold_of, primary_names},
 };
 use super::{
     associations::statement::Subject,
@@ -39,7 +39,7 @@ use crate::{
     },
     identity::Rights,
     log::{LogError, Record},
-    views::candidates::Bounds,
+    views::candidates::{Bounds, Candidates},
     wire::proto,
 };
 
@@ -122,21 +122,25 @@ pub struct Held {
 pub struct Found {
     /// What the caller is shown; none where there is nothing of the subject that she may read.
     pub clearance: Option<Clearance>,
-    /// The numbers that were looked at: an event that names none of them changes nothing of it.
+    /// What was looked at: an event that bears on nothing of it changes nothing of the clearance.
     pub looked_at: LookedAt,
     /// The steps and holds in force that the caller may read and that are about the subject itself.
     pub own: Vec<Arc<Filed>>,
 }
 
-/// Some numbers.
+/// Some numbers and some holds.
 #[derive(Debug, Clone, Default)]
-pub struct LookedAt(SubjectSet);
+pub struct LookedAt {
+    subjects: SubjectSet,
+    holds: BTreeSet<HoldKey>,
+}
 
 impl LookedAt {
-    /// Whether one of some subjects is among them.
+    /// Whether an event bears on any of them.
     #[must_use]
-    pub fn touches(&self, subjects: &[Subject]) -> bool {
-        subjects.iter().any(|subject| self.0.contains(&subject.fields()))
+    pub fn is_touched_by(&self, concerned: &Concerned) -> bool {
+        concerned.names.iter().any(|subject| self.subjects.contains(&subject.fields()))
+            || concerned.holds.iter().any(|hold| self.holds.contains(hold))
     }
 }
 
@@ -157,11 +161,12 @@ impl Finder {
         let sources = Sources { finder: self, rights: asked.rights, now_ns: asked.now_ns, through: asked.through };
         let subject = Subject::of(&asked.subject);
         let mut casebook = Casebook::default();
-        let mut looked_at = SubjectSet::default();
+        let mut looked_at = LookedAt::default();
         let mut shown = None;
         for sight in [Sight::Caller, Sight::All] {
             let related = casebook.gather_related(&sources, sight, &subject).await?;
-            looked_at.extend(related.everything());
+            looked_at.subjects.extend(related.everything());
+            looked_at.holds.extend(related.holds.iter().cloned());
             if sight == Sight::Caller {
                 shown = Some(related);
             }
@@ -175,7 +180,21 @@ impl Finder {
             let origins = origins.map(|origin| &origin.node).filter(|node| **node != self.node).cloned().collect();
             Clearance { origins, ..clearance(&casebook, &visible, subject, &shown) }
         });
-        Ok(Found { clearance, looked_at: LookedAt(looked_at), own })
+        Ok(Found { clearance, looked_at, own })
+    }
+
+    /// What a hold was placed on, as far as the places up to one say; the units of all its statements.
+    ///
+    /// # Errors
+    /// There are more statements than one answer gathers, or they cannot be read.
+    pub async fn held_units(&self, hold: &HoldKey, through: Sequence) -> Result<Vec<Subject>, GatherError> {
+        let mut held = Concerned::default();
+        let mut extend = |record: Record| {
+            held.extend(Concerned::by(&record)?);
+            Ok(())
+        };
+        casebook::each(self, Candidates::term(hold.term()), through, &mut extend).await?;
+        Ok(held.units)
     }
 
     /// Whether there is any event of the subject, of whatever body, that the caller may read.
@@ -263,13 +282,15 @@ pub struct Concerned {
     pub names: Vec<Subject>,
     /// What its steps and holds are about first of all, and the declarations that its associations tie; of a revision all that it names.
     pub units: Vec<Subject>,
+    /// The holds that it is a statement about.
+    pub holds: Vec<HoldKey>,
 }
 
 impl Concerned {
-    /// Which clearances a stored event bears on, by its header, which has the terms of all that it revises.
+    /// Which clearances a stored event bears on, by its header, which has the subjects of all that it revises.
     ///
     /// # Errors
-    /// The header is damaged.
+    /// The header or the event is damaged.
     pub fn by(record: &Record) -> Result<Self, LogError> {
         let header = HeaderRef::parse(&record.header)
             .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
@@ -296,7 +317,8 @@ impl Concerned {
             units.clone_from(&names);
             units.retain(|name| Level::of(name.fields().kind) == Some(Level::Declaration));
         }
-        Ok(Self { names, units })
+        let hold = if says(&[body::HOLD]) { hold_of(&Decoded::of(record)?) } else { None };
+        Ok(Self { names, units, holds: hold.into_iter().collect() })
     }
 
     /// Adds what another event bears on.
@@ -306,6 +328,9 @@ impl Concerned {
             own.sort();
             own.dedup();
         }
+        self.holds.extend(other.holds);
+        self.holds.sort();
+        self.holds.dedup();
     }
 }
 

@@ -1,13 +1,13 @@
-//! The search view: every term of every routing header, in the term index. It never says that an event matches, only where one may stand.
+//! The search view: every term of every routing header, and of every statement about a hold which it is, in the term index. It never says that an event matches, only where one may stand.
 
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
 
 use crate::{
-    domain::{HeaderRef, Sequence, SpiffeId, filter::TermPlan, header::origin_term},
+    domain::{HeaderRef, Sequence, SpiffeId, codes::body, filter::TermPlan, header::origin_term},
     log::{Chunk, LogError, contract::TermIndex},
-    views::runner::View,
+    views::{clearance::hold_of, decoded::Decoded, runner::View},
 };
 
 /// The search view of one node.
@@ -47,6 +47,12 @@ impl View for SearchView {
                 header.for_each_term(&mut |term| entries.push((term, record.sequence)));
                 let origin = record.origin.as_ref().map_or(&self.node, |origin| &origin.node);
                 entries.push((origin_term(origin.as_str()), record.sequence));
+                // Whoever lifts a hold need name none of its goods.
+                if header.types().any(|one| one.body == body::HOLD)
+                    && let Some(hold) = hold_of(&Decoded::of(record)?)
+                {
+                    entries.push((hold.term(), record.sequence));
+                }
             }
             self.index.add(entries, chunk.through).await
         }

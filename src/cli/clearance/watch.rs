@@ -184,6 +184,9 @@ impl Watcher {
             ];
             self.terminal.line(&line.join("  "))?;
         }
+        if changes.incomplete {
+            note("the hold is on more than one message tells of: look at the others with `tradelane clearance list`");
+        }
         Ok(())
     }
 

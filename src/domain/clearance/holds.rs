@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::term::{TermHash, TermKind};
+
 /// What names a hold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HoldKey {
@@ -10,6 +12,14 @@ pub struct HoldKey {
     pub domain: Box<str>,
     /// The authority's own number of it.
     pub hold_id: Box<str>,
+}
+
+impl HoldKey {
+    /// The term of every statement about the hold. Who reads events adds it to the terms of their headers, which know no hold.
+    #[must_use]
+    pub fn term(&self) -> TermHash {
+        TermHash::of(TermKind::Hold, &[self.domain.as_bytes(), self.hold_id.as_bytes()])
+    }
 }
 
 /// One statement about a hold, as the fold looks at it.

@@ -23,8 +23,10 @@ use crate::{
     },
 };
 
-/// The two families that take turns.
-const FAMILIES: [u32; 2] = [2, 3];
+/// The two families that take turns. Other numbers where terms are added: an index that lacks them is not asked, and the view fills another.
+const FAMILIES: [u32; 2] = [4, 5];
+/// Families that an earlier program filled, without the terms of holds.
+const FORMER_FAMILIES: [u32; 2] = [2, 3];
 
 /// A family and its number.
 type Numbered = (u32, Arc<RunFamily>);
@@ -64,6 +66,21 @@ pub(super) fn family_in_use(store: &Store) -> Result<u32, StorageError> {
     let stored = store.get(keys::FAMILIES)?;
     let number = stored.and_then(|bytes| bytes[..].try_into().ok().map(u32::from_be_bytes));
     Ok(number.filter(|number| FAMILIES.contains(number)).unwrap_or(FAMILIES[0]))
+}
+
+/// Removes what an earlier program filled.
+pub(super) fn remove_former(opening: &Opening, writer: &mut Writer) -> Result<(), StorageError> {
+    for number in FORMER_FAMILIES {
+        if opening.store.get(&keys::manifest(number))?.is_some() {
+            let family = opening.open(number)?;
+            if family.complete_through() > Sequence::ZERO {
+                tracing::info!("the search index is of an earlier program: it is built anew from the log");
+                family.clear(writer)?;
+            }
+            while family.maintain(writer)? {}
+        }
+    }
+    Ok(())
 }
 
 impl SearchIndex {

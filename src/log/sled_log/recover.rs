@@ -98,6 +98,8 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let damaged = repair::marking(data_dir, fatal.clone());
     let identities = RunFamily::open(&store, IDENTITY_FAMILY, memory_entries_max, damaged.clone())?;
     complete_identities(&shared, &identities, &mut writer)?;
+    let opening = index::Opening { store: store.clone(), memory_entries_max, damaged: damaged.clone() };
+    index::remove_former(&opening, &mut writer)?;
     let search_family = index::family_in_use(&store)?;
     let search = RunFamily::open(&store, search_family, memory_entries_max, damaged.clone())?;
 
@@ -144,7 +146,6 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
     let limits = QueueLimits { batch_bytes_max: commit_bytes_max, queue_bytes_max: options.queue_bytes_max };
     let log = Arc::new(SledLog::new(Arc::clone(&shared), queue, queued_bytes, limits, Arc::clone(&identities)));
     let search = (search_family, search);
-    let opening = index::Opening { store, memory_entries_max, damaged };
     let search_index = Arc::new(SearchIndex::new(Arc::clone(&shared), opening, commands, search));
     let admin = Arc::new(SledAdmin::new(
         options,

@@ -17,6 +17,7 @@ use crate::{
 
 mod chain;
 mod damage;
+mod former;
 mod guards;
 mod promises;
 mod repair;

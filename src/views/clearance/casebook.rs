@@ -13,6 +13,7 @@ use super::{
 use crate::{
     domain::{
         EventId, HeaderRef, Sequence, SpiffeId,
+        clearance::HoldKey,
         codes::body,
         term::{TermHash, TermKind},
     },
@@ -27,12 +28,11 @@ use crate::{
     },
 };
 
-/// At most so many subjects are looked at for one clearance: a bill of a few hundred containers, under a hold that names as many others as one
-/// event may.
+/// At most so many subjects and holds are looked at for one clearance: a bill of several hundred containers, each under a hold of its own.
 pub const SUBJECTS_MAX: usize = 1_024;
 /// At most so many statements make one clearance: they are folded in memory, about 2 KiB each.
 pub const STATEMENTS_MAX: usize = 10_000;
-/// What the statements of one subject may cost to find.
+/// What the statements of one subject, or about one hold, may cost to find.
 const WORK: Work = Work { examined_max: 20_000, lookups_max: 20_000 };
 /// How many are fetched at once.
 const BATCH: usize = 256;
@@ -67,6 +67,8 @@ pub(super) struct Casebook {
     pub(super) filed: BTreeMap<Sequence, Arc<Filed>>,
     /// The values of subjects whose events are all here.
     gathered: HashSet<Box<str>>,
+    /// The holds about which every statement is here.
+    gathered_holds: HashSet<HoldKey>,
 }
 
 impl Casebook {
@@ -86,41 +88,34 @@ impl Casebook {
                 .collect();
             missing.sort();
             missing.dedup();
-            if missing.is_empty() {
+            let holds: Vec<HoldKey> =
+                related.holds.iter().filter(|hold| !self.gathered_holds.contains(hold)).cloned().collect();
+            if missing.is_empty() && holds.is_empty() {
                 return Ok(related);
             }
-            if self.gathered.len() + missing.len() > SUBJECTS_MAX {
+            if self.gathered.len() + missing.len() + self.gathered_holds.len() + holds.len() > SUBJECTS_MAX {
                 return Err(GatherError::TooManySubjects);
             }
             for value in missing {
-                self.gather(sources, &value).await?;
+                self.gather(sources, candidates(sources.finder, &value)).await?;
                 self.gathered.insert(value);
+            }
+            for hold in holds {
+                self.gather(sources, Candidates::term(hold.term())).await?;
+                self.gathered_holds.insert(hold);
             }
         }
     }
 
-    async fn gather(&mut self, sources: &Sources<'_>, value: &str) -> Result<(), GatherError> {
-        let finder = sources.finder;
-        let after = Sequence(finder.log.first_retained().get().saturating_sub(1));
-        let bounds = Bounds { after, before: sources.through.next(), descending: false };
-        let mut candidates = candidates(finder, value);
-        let mut work = WORK;
-        let mut place = bounds.first();
+    async fn gather(&mut self, sources: &Sources<'_>, candidates: Candidates) -> Result<(), GatherError> {
         let mut fresh = Vec::new();
-        while let Some(at) = place {
-            if work.examined_max == 0 || work.lookups_max == 0 {
-                return Err(GatherError::TooManyEvents);
+        let mut file = |record| {
+            if is_of_clearance(&record)? {
+                fresh.extend(self.file(sources, record)?);
             }
-            let count = BATCH.min(work.examined_max);
-            let (places, next) = finder.gather(&mut candidates, &bounds, at, count, &mut work).await?;
-            work.examined_max -= places.len();
-            for record in finder.fetch(places, false).await? {
-                if is_of_clearance(&record)? {
-                    fresh.extend(self.file(sources, record)?);
-                }
-            }
-            place = next;
-        }
+            Ok(())
+        };
+        each(sources.finder, candidates, sources.through, &mut file).await?;
         self.gather_revisions(sources, fresh).await
     }
 
@@ -158,6 +153,32 @@ impl Casebook {
         self.filed.insert(record.sequence, Arc::new(Filed { decoded, record, readable }));
         Ok(Some(identity))
     }
+}
+
+/// Hands over each event at some candidate places up to one.
+pub(super) async fn each(
+    finder: &Finder,
+    mut candidates: Candidates,
+    through: Sequence,
+    sink: &mut (dyn FnMut(Record) -> Result<(), GatherError> + Send),
+) -> Result<(), GatherError> {
+    let after = Sequence(finder.log.first_retained().get().saturating_sub(1));
+    let bounds = Bounds { after, before: through.next(), descending: false };
+    let mut work = WORK;
+    let mut place = bounds.first();
+    while let Some(at) = place {
+        if work.examined_max == 0 || work.lookups_max == 0 {
+            return Err(GatherError::TooManyEvents);
+        }
+        let count = BATCH.min(work.examined_max);
+        let (places, next) = finder.gather(&mut candidates, &bounds, at, count, &mut work).await?;
+        work.examined_max -= places.len();
+        for record in finder.fetch(places, false).await? {
+            sink(record)?;
+        }
+        place = next;
+    }
+    Ok(())
 }
 
 /// Where events of a subject's value may stand that a clearance is made of.

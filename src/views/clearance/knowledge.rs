@@ -197,15 +197,10 @@ impl Knowledge {
         open
     }
 
-    /// What the holds on some subjects were placed on besides.
-    pub(super) fn held_with(&self, on: &SubjectSet) -> Vec<Subject> {
-        let is_on = |said: &Said| said.names.iter().any(|name| on.contains(&name.fields()));
-        let placed: Vec<(HoldKey, &Said)> =
-            self.said.iter().filter_map(|said| Some((said.hold().filter(|hold| hold.placed)?.key, said))).collect();
-        let keys: BTreeSet<&HoldKey> = placed.iter().filter(|(_, said)| is_on(said)).map(|(key, _)| key).collect();
-        let names = placed.iter().filter(|(key, _)| keys.contains(key)).flat_map(|(_, said)| &said.names);
-        let besides: BTreeSet<&Subject> = names.filter(|name| !on.contains(&name.fields())).collect();
-        besides.into_iter().cloned().collect()
+    /// The holds that were placed on some subjects, open or not.
+    pub(super) fn holds_on(&self, on: &SubjectSet) -> BTreeSet<HoldKey> {
+        let is_on = |said: &&Said| said.names.iter().any(|name| on.contains(&name.fields()));
+        self.said.iter().filter(is_on).filter_map(Said::hold).filter(|hold| hold.placed).map(|hold| hold.key).collect()
     }
 
     fn said_of(&self, subject: &Subject) -> Vec<&Said> {
@@ -249,15 +244,21 @@ impl Said {
 
     fn hold(&self) -> Option<HoldStatement> {
         let Some(Body::Hold(hold)) = &self.filed.decoded.event.body else { return None };
-        let domain = self.filed.decoded.publisher.trust_domain().into();
         let placed = match hold.step() {
             proto::HoldStep::Placed => true,
             proto::HoldStep::Lifted => false,
             // A step of a newer model: what it would lift is not lifted here.
             proto::HoldStep::Unspecified => return None,
         };
-        Some(HoldStatement { key: HoldKey { domain, hold_id: hold.hold_id.as_str().into() }, placed })
+        Some(HoldStatement { key: hold_of(&self.filed.decoded)?, placed })
     }
+}
+
+/// The hold that a statement is about, by whoever may place and lift it.
+#[must_use]
+pub fn hold_of(decoded: &Decoded) -> Option<HoldKey> {
+    let Some(Body::Hold(hold)) = &decoded.event.body else { return None };
+    Some(HoldKey { domain: decoded.publisher.trust_domain().into(), hold_id: hold.hold_id.as_str().into() })
 }
 
 /// What a step or hold is about: the primary subjects by which goods are cleared.

@@ -13,7 +13,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::knowledge::{Knowledge, Tied, is_lrn};
 use crate::{
-    domain::{bindings::SubjectKey, clearance::Level},
+    domain::{
+        bindings::SubjectKey,
+        clearance::{HoldKey, Level},
+    },
     views::associations::statement::Subject,
 };
 
@@ -45,8 +48,8 @@ pub(super) struct Related {
     pub(super) units: Vec<CoveringUnit>,
     /// Declarations that were looked at and clear other goods.
     others: Vec<Subject>,
-    /// What else the holds on it were placed on: who lifts one may name no more than a part of that.
-    held_with: Vec<Subject>,
+    /// The holds that were placed on it: who lifts one need name none of its goods.
+    pub(super) holds: BTreeSet<HoldKey>,
 }
 
 /// Whether two subjects are one; an empty issuer or date on either side fits any.
@@ -79,7 +82,7 @@ impl Related {
     /// Every subject that bears on the answer.
     pub(super) fn everything(&self) -> impl Iterator<Item = &Subject> {
         let units = self.units.iter().flat_map(|unit| &unit.names);
-        self.names.iter().chain(&self.above).chain(&self.below).chain(units).chain(&self.others).chain(&self.held_with)
+        self.names.iter().chain(&self.above).chain(&self.below).chain(units).chain(&self.others)
     }
 
     /// On what a hold must be to hold the subject.
@@ -98,7 +101,7 @@ impl Knowledge {
             Some(Level::Declaration) => self.related_to_declaration(subject),
             _ => self.related_to_goods(subject),
         };
-        Related { held_with: self.held_with(&related.held_by()), ..related }
+        Related { holds: self.holds_on(&related.held_by()), ..related }
     }
 
     fn related_to_goods(&self, subject: &Subject) -> Related {
@@ -129,7 +132,7 @@ impl Knowledge {
                 declared: false,
             }),
         );
-        Related { names, above, below, units, others, held_with: Vec::new() }
+        Related { names, above, below, units, others, holds: BTreeSet::new() }
     }
 
     fn related_to_declaration(&self, subject: &Subject) -> Related {
@@ -145,7 +148,7 @@ impl Knowledge {
             Level::Consignment if own_equipment => tied.level == from && !tied.other_is_parent,
             Level::Consignment | Level::Equipment => tied.level < from || (tied.level == from && !tied.other_is_parent),
         });
-        Related { names, above: Vec::new(), below, units, others: Vec::new(), held_with: Vec::new() }
+        Related { names, above: Vec::new(), below, units, others: Vec::new(), holds: BTreeSet::new() }
     }
 
     /// Whether some step is about the subject by this number.

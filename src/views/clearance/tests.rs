@@ -191,12 +191,37 @@ async fn a_hold_is_lifted_whatever_of_its_goods_the_lift_names() {
     for n in 1..=3 {
         assert_eq!(all(&node, &container(n)).await, held);
     }
-    node.store(&[hold(CUSTOMS, 3, HoldStep::Lifted, "H-1", &[container(1)])]).await;
+    let places = node.store(&[hold(CUSTOMS, 3, HoldStep::Lifted, "H-1", &[container(1)])]).await;
     for n in 1..=3 {
         assert_eq!(all(&node, &container(n)).await, "Unknown -> [NoClearance, CoverageIncomplete]", "container {n}");
     }
     let looked_at = found(&node, &reads_all(CUSTOMS), &container(3)).await.looked_at;
-    assert!(looked_at.touches(&[Subject::of(&key(&canonical(&container(1))))]), "a watch of one is told of the other");
+    let lift = crate::log::EventLog::get(&*node.log, places).await.expect("readable").remove(0);
+    assert!(looked_at.is_touched_by(&Concerned::by(&lift).expect("readable")), "a watch of one is told of the other");
+}
+
+#[tokio::test]
+async fn a_hold_is_known_by_its_authority_and_number_alone_whenever_its_lift_comes() {
+    let place = hold(CUSTOMS, 1, HoldStep::Placed, "H-1", &[container(1)]);
+    // It names a seal, by which nothing is cleared, or other goods.
+    let seal = subject(IdentifierKind::Seal, "S-1", "");
+    for named in [seal, container(9)] {
+        let lift = hold(CUSTOMS, 2, HoldStep::Lifted, "H-1", std::slice::from_ref(&named));
+        let others = hold(PLANTS, 2, HoldStep::Lifted, "H-1", std::slice::from_ref(&named));
+        for order in [[&place, &others, &lift], [&lift, &others, &place]] {
+            let node = TestNode::start();
+            node.store(&[order[0].clone(), order[1].clone()]).await;
+            let held = "held customs.gov.pk/H-1; Unknown -> [NoClearance, HoldOpen, CoverageIncomplete]";
+            let free = "Unknown -> [NoClearance, CoverageIncomplete]";
+            let at_first = if order[0] == &place { held } else { "nothing" };
+            assert_eq!(all(&node, &container(1)).await, at_first, "another authority's lift ends nothing");
+            node.store(&[order[2].clone()]).await;
+            assert_eq!(all(&node, &container(1)).await, free);
+            // What takes the lift back holds the goods again.
+            node.store(&[lift.retracted()]).await;
+            assert_eq!(all(&node, &container(1)).await, held);
+        }
+    }
 }
 
 #[tokio::test]

@@ -175,7 +175,8 @@ impl Maker {
         Body::Clearance(Clearance { step: step.into(), goods_items, ..Clearance::default() })
     }
 
-    /// One of three holds of an authority. The second is on two containers, and a lift of it names one of them.
+    /// One of three holds of an authority. The second is on two containers, and a lift of it names one of them; a lift of the third names none
+    /// of its goods.
     fn hold(&mut self) -> (Body, Vec<Subject>) {
         let step = if self.rng.u8(..3) == 0 { HoldStep::Placed } else { HoldStep::Lifted };
         let n = self.rng.usize(..3);
@@ -184,7 +185,7 @@ impl Maker {
             (0, _) => vec![self.story.declaration(0), self.story.container(self.rng.usize(..3))],
             (1, HoldStep::Lifted) => vec![self.rng.choice(&containers).expect("two").clone()],
             (1, _) => containers.to_vec(),
-            (_, HoldStep::Lifted) => vec![self.story.declaration(2)],
+            (_, HoldStep::Lifted) => vec![subject(IdentifierKind::Seal, &format!("S{}", self.story.number), "")],
             (..) => vec![self.story.declaration(2), self.story.bill(0)],
         };
         let hold_id = format!("H-{}-{n}", self.story.number);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::message::message;
 use crate::{
     api::queries::{Asking, Queries, QueryError},
-    domain::{HeaderRef, Sequence},
+    domain::{HeaderRef, Sequence, codes::body},
     identity::Caller,
     log::{LogError, Record},
     views::{
@@ -17,6 +17,9 @@ use crate::{
     },
     wire::proto::{self, ClearanceChange, ClearanceChanges},
 };
+
+/// One event tells of so many declarations, or goods by their own numbers: as many as it may name itself.
+const UNITS_MAX: usize = 512;
 
 /// What a watch is about.
 #[derive(Debug)]
@@ -61,22 +64,26 @@ impl Watching {
         queries.parts.search_view.wait_until(record.sequence).await?;
         let asking = queries.asking_as_of(&self.caller, record.sequence);
         let concerned = queries.concerned(record).await?;
-        let changes = match &self.watched {
-            Watched::Each => queries.changes_of_each(&asking, record.sequence, &concerned).await?,
+        let (changes, incomplete) = match &self.watched {
+            Watched::Each => {
+                let (units, incomplete) = queries.units(concerned, record.sequence).await?;
+                (queries.changes_of_each(&asking, record.sequence, &units).await?, incomplete)
+            }
             Watched::These(subjects) => {
                 let subjects = subjects.clone();
-                self.changes_of_these(&asking, record.sequence, &subjects, &concerned).await?
+                (self.changes_of_these(&asking, record.sequence, &subjects, &concerned).await?, false)
             }
         };
-        if changes.is_empty() {
-            return Ok(None);
-        }
         let question = Question { filters: &[], rights: &asking.rights, now_ns: asking.now_ns };
         let readable = queries.finder.may_see(&question, record)?;
+        if changes.is_empty() && !(incomplete && readable) {
+            return Ok(None);
+        }
         Ok(Some(ClearanceChanges {
             position: queries.position(record.sequence),
             event: if readable { Some(queries.recorded(record)?) } else { None },
             changes,
+            incomplete,
         }))
     }
 
@@ -93,7 +100,7 @@ impl Watching {
         };
         let mut changes = Vec::new();
         for (subject, stood) in subjects.iter().zip(&mut stood) {
-            if stood.looked_at.as_ref().is_some_and(|looked_at| !looked_at.touches(&concerned.names)) {
+            if stood.looked_at.as_ref().is_some_and(|looked_at| !looked_at.is_touched_by(concerned)) {
                 continue;
             }
             let now = self.queries.stands(asking, at, subject).await?;
@@ -111,8 +118,9 @@ impl Queries {
         let mut concerned = Concerned::by(record)?;
         let header = HeaderRef::parse(&record.header)
             .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
-        // A revision that came before what it revises has no terms of that.
-        if let (Some(revises), true) = (header.revises(), header.revision_unresolved()) {
+        // A revision that came before what it revises has no terms of that, and none knows a hold.
+        let is_of_hold = header.types().any(|one| one.body == body::HOLD);
+        if let (Some(revises), true) = (header.revises(), header.revision_unresolved() || is_of_hold) {
             let publisher = crate::domain::SpiffeId::parse(header.publisher())
                 .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
             if let Some(revised) = self.parts.log.find(publisher, revises.event_id).await? {
@@ -122,14 +130,30 @@ impl Queries {
         Ok(concerned)
     }
 
+    /// The declarations, or goods by their own numbers, that an event bears on, those of its holds too; and whether these are not all.
+    async fn units(&self, mut concerned: Concerned, at: Sequence) -> Result<(Vec<Subject>, bool), QueryError> {
+        let mut incomplete = false;
+        for hold in std::mem::take(&mut concerned.holds) {
+            match self.finder.held_units(&hold, at).await {
+                Ok(units) => concerned.extend(Concerned { units, ..Concerned::default() }),
+                // Its clearances are too large to be folded, too.
+                Err(GatherError::TooManyEvents | GatherError::TooManySubjects) => incomplete = true,
+                Err(GatherError::Log(error)) => return Err(error.into()),
+            }
+        }
+        incomplete |= concerned.units.len() > UNITS_MAX;
+        concerned.units.truncate(UNITS_MAX);
+        Ok((concerned.units, incomplete))
+    }
+
     async fn changes_of_each(
         &self,
         asking: &Asking,
         at: Sequence,
-        concerned: &Concerned,
+        units: &[Subject],
     ) -> Result<Vec<ClearanceChange>, QueryError> {
         let mut changes: Vec<ClearanceChange> = Vec::new();
-        for unit in &concerned.units {
+        for unit in units {
             let (was, is) =
                 (self.stands_alone(asking, before(at), unit).await?, self.stands_alone(asking, at, unit).await?);
             // Two numbers of one declaration change together.

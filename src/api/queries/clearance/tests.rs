@@ -291,6 +291,54 @@ async fn a_watch_counts_a_withheld_hold_and_says_nothing_of_its_cause() {
     assert!(watched(&queries, &node, STRANGER, &[], 0).await.is_empty());
 }
 
+/// A statement about the hold of a voyage that names a seal and none of the goods.
+fn naming_no_goods(event: &Event) -> Event {
+    let seal = SubjectMessage { kind: IdentifierKind::Seal.into(), value: "S-1".into(), ..Default::default() };
+    Event { subjects: vec![seal], ..event.clone() }.with_id()
+}
+
+#[tokio::test]
+async fn a_watch_tells_of_a_lift_that_names_none_of_the_goods_and_of_its_retraction() {
+    let node = TestNode::start();
+    let queries = Arc::new(queries(&node));
+    let (voyage, other) = (Voyage::new(1, NOW_NS), Voyage::new(2, NOW_NS));
+    // One hold on the goods of two.
+    let Some(Body::Hold(hold)) = voyage.held().body else { panic!("a hold") };
+    let held_too = Event { body: Some(Body::Hold(hold)), ..other.held() }.with_id();
+    let lifted = naming_no_goods(&voyage.lifted());
+    let held = [voyage.attached(), other.attached(), voyage.lodged(), other.lodged(), voyage.held(), held_too];
+    node.store(&held).await;
+    node.store(&[lifted.clone(), lifted.retracted()]).await;
+    let [d, e] = [&voyage.declaration, &other.declaration];
+    let expected = [
+        format!("{d}: lodged/1 > lodged/0"),
+        format!("{e}: lodged/1 > lodged/0"),
+        format!("{d}: lodged/0 > lodged/1"),
+        format!("{e}: lodged/0 > lodged/1"),
+    ];
+    let these = [voyage.declaration_subject(), other.declaration_subject()];
+    for watched_subjects in [&[][..], &these] {
+        let told = watched(&queries, &node, CUSTOMS, watched_subjects, held.len() as u64).await;
+        assert_eq!(in_short(&told), expected, "{} subjects", watched_subjects.len());
+    }
+}
+
+#[tokio::test]
+async fn a_hold_on_more_than_one_message_tells_of_is_said_to_be_so() {
+    let node = TestNode::start();
+    let queries = Arc::new(queries(&node));
+    let voyage = Voyage::new(1, NOW_NS);
+    let container = |n| Voyage::new(n, NOW_NS).container_subject();
+    let place =
+        |numbers: std::ops::Range<u32>| Event { subjects: numbers.map(container).collect(), ..voyage.held() }.with_id();
+    node.store(&[place(0..300), place(300..600), naming_no_goods(&voyage.lifted())]).await;
+    let told = watched(&queries, &node, CUSTOMS, &[], 2).await;
+    let [lifted] = told.as_slice() else { panic!("{} messages", told.len()) };
+    assert_eq!((lifted.changes.len(), lifted.incomplete), (512, true));
+    assert!(watched(&queries, &node, STRANGER, &[], 2).await.is_empty(), "she may read nothing of it");
+    assert!(!watched(&queries, &node, CUSTOMS, &[container(0)], 2).await[0].incomplete);
+}
+
 #[tokio::test]
 async fn a_watch_of_random_stories_ends_where_a_query_does() {
     let seed = std::env::var("TRADELANE_CLEARANCE_SEED").ok().and_then(|text| text.parse().ok());
@@ -301,6 +349,10 @@ async fn a_watch_of_random_stories_ends_where_a_query_does() {
         let queries = Arc::new(queries(&node));
         let voyages: Vec<Voyage> = (0..3).map(|n| Voyage::new(n, NOW_NS)).collect();
         let mut events: Vec<Event> = voyages.iter().flat_map(|voyage| voyage.events()[1..].to_vec()).collect();
+        let is_lift = |event: &&mut Event| matches!(&event.body, Some(Body::Hold(hold)) if hold.step() == proto::HoldStep::Lifted);
+        for lift in events.iter_mut().filter(is_lift).filter(|_| random.bool()) {
+            *lift = naming_no_goods(lift);
+        }
         random.shuffle(&mut events);
         let retracted: Vec<Event> = events.iter().filter(|_| random.u8(..6) == 0).map(Event::retracted).collect();
         events.extend(retracted);

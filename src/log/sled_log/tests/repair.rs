@@ -22,7 +22,7 @@ use crate::{
 
 const EVENTS: u64 = 3_000;
 /// The family that the search view begins with.
-const SEARCH_FAMILY: u32 = 2;
+const SEARCH_FAMILY: u32 = 4;
 
 /// What a storage failure said.
 type Told = Arc<Mutex<Vec<String>>>;

@@ -10,7 +10,7 @@ fn named(subjects: &[Subject]) -> Vec<String> {
 async fn concerned(node: &TestNode, event: Event) -> (Vec<String>, Vec<String>) {
     let places = node.store(&[event]).await;
     let record = crate::log::EventLog::get(&*node.log, places).await.expect("readable").remove(0);
-    let Concerned { names, units } = Concerned::by(&record).expect("a good header");
+    let Concerned { names, units, .. } = Concerned::by(&record).expect("a good header");
     (named(&names), named(&units))
 }
 

@@ -36,6 +36,9 @@ fn story() -> Vec<Event> {
         }),
         mistaken.clone(),
         mistaken.retracted(),
+        // Its lift names nothing of the goods.
+        hold(PLANTS, 3, HoldStep::Placed, "P-2", &about_second),
+        hold(PLANTS, 9, HoldStep::Lifted, "P-2", &[subject(IdentifierKind::Seal, "S-2", "")]),
         step(KABUL, 1, ClearanceStep::Accepted, &about_second),
         late.clone(),
         late.corrected(|event| event.event_time = Some(events::timestamp(at(5)))),
