@@ -32,7 +32,7 @@ pub fn canonical(kind: u8, value: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn canonical_forms(value: &str) -> Vec<String> {
     let mut forms = vec![value.to_owned()];
-    for kind in [kind::UCR, kind::CONTAINER] {
+    for kind in [kind::UCR, kind::CONTAINER, kind::VESSEL_IMO] {
         let form = canonical(kind, value);
         if !forms.iter().any(|known| **known == *form) {
             forms.push(form.into_owned());

@@ -200,3 +200,15 @@ fn the_countries_are_those_of_the_reference_list() {
     let missing: Vec<_> = country::all().filter(|code| !listed.contains(code)).collect();
     assert!(missing.iter().all(|code| *code == "BV"), "{missing:?}");
 }
+
+proptest! {
+    /// Else a filter that leaves the kind open would miss what the same filter with the kind finds.
+    #[test]
+    fn whatever_its_kind_a_value_is_found_under_one_of_its_forms(text in "(IMO|imo )?[A-Za-z0-9 /.-]{1,12}") {
+        let forms = canonical_forms(&text);
+        for (kind, name) in crate::domain::codes::IDENTIFIER_KIND.values() {
+            let form = canonical(kind, &text).into_owned();
+            prop_assert!(forms.contains(&form), "{name}: {form:?} is not in {forms:?}");
+        }
+    }
+}

@@ -1,9 +1,8 @@
-//! Policies, events and filters made from a seed. Few values in each field, so that they meet often. It never decides who may see what.
+//! Policies and events made from a seed. Few values in each field, so that they meet often. It never decides who may see what.
 
 use fastrand::Rng;
 use tradelane::{
-    domain::filter::{FilterSpec, PartySpec, PlaceSpec, SubjectSpec, TimeRangeSpec},
-    testing::events::{self, HOUR_NS, Voyage},
+    testing::events::{HOUR_NS, Voyage},
     wire::proto::{
         AssociationStep, Audience, Classifier, Event, Party, PartyRole, Place, PlaceRole, Reach, Subject, event::Body,
     },
@@ -16,29 +15,40 @@ pub struct Maker {
     pub now_ns: i64,
     pub callers: Vec<String>,
     pub node: String,
+    /// When events happened and were accepted that were made or stored: ranges of times begin and end there too.
+    pub event_times_ns: Vec<i64>,
+    pub accepted_times_ns: Vec<i64>,
     /// Tells events apart that say the same.
     count: i64,
 }
 
 impl Maker {
     pub fn new(seed: u64, now_ns: i64, callers: Vec<String>, node: String) -> Self {
-        Self { rng: Rng::with_seed(seed), now_ns, callers, node, count: 0 }
+        Self {
+            rng: Rng::with_seed(seed),
+            now_ns,
+            callers,
+            node,
+            event_times_ns: Vec::new(),
+            accepted_times_ns: Vec::new(),
+            count: 0,
+        }
     }
 
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.rng.usize(..from.len())].clone()
     }
 
-    fn one_in(&mut self, n: u32) -> bool {
+    pub fn one_in(&mut self, n: u32) -> bool {
         self.rng.u32(..n) == 0
     }
 
-    fn caller(&mut self) -> String {
+    pub fn caller(&mut self) -> String {
         let callers = self.callers.clone();
         self.pick(&callers)
     }
 
-    fn who(&mut self) -> String {
+    pub fn who(&mut self) -> String {
         let name = self.caller();
         if self.one_in(2) { name } else { format!("{}/*", name.splitn(4, '/').take(3).collect::<Vec<_>>().join("/")) }
     }
@@ -65,119 +75,12 @@ impl Maker {
             .collect()
     }
 
-    /// A filter of one to three fields; in a grant a party may be "$caller".
-    pub fn filter(&mut self, in_grant: bool) -> FilterSpec {
-        let mut spec = FilterSpec::default();
-        for _ in 0..self.rng.usize(1..=2) {
-            match self.rng.u32(..13) {
-                0 => spec.types.push(
-                    self.pick(&[
-                        "handling",
-                        "clearance",
-                        "hold",
-                        "association",
-                        "handling.discharged",
-                        "movement.arrived",
-                        "clearance.released",
-                    ])
-                    .to_owned(),
-                ),
-                1 => spec.classifiers.push(self.pick(&["actual", "estimated"]).to_owned()),
-                2 | 3 => {
-                    let (kind, value) = self.pick(&[
-                        ("container", 0),
-                        ("container", 1),
-                        ("", 0),
-                        ("bill_of_lading", 0),
-                        ("declaration", 1),
-                        ("vessel_imo", 0),
-                    ]);
-                    let voyage = Voyage::new(value, 0);
-                    let value = match kind {
-                        "bill_of_lading" => voyage.bill,
-                        "declaration" => voyage.declaration,
-                        "vessel_imo" => "9321483".to_owned(),
-                        _ => voyage.container,
-                    };
-                    spec.subjects.push(SubjectSpec { kind: kind.to_owned(), value, ..SubjectSpec::default() });
-                }
-                4 | 5 => {
-                    let (role, un_locode, country) = self.pick(&[
-                        ("", "", "PK"),
-                        ("event", "", "CL"),
-                        ("loading", "CNSHA", ""),
-                        ("", "CLVAP", ""),
-                        ("office", "", ""),
-                    ]);
-                    spec.places.push(PlaceSpec {
-                        role: role.to_owned(),
-                        un_locode: un_locode.to_owned(),
-                        country_code: country.to_owned(),
-                        ..PlaceSpec::default()
-                    });
-                }
-                6..=8 => {
-                    let participant = if in_grant && self.one_in(2) { "$caller".to_owned() } else { self.caller() };
-                    let role = if self.one_in(4) { "declarant".to_owned() } else { String::new() };
-                    spec.parties.push(PartySpec { role, participant, ..PartySpec::default() });
-                }
-                9 => spec.publishers.push(self.who()),
-                10 => spec.origins.push(if self.one_in(4) {
-                    "spiffe://exchange.gov.pk/node/khi-9".to_owned()
-                } else {
-                    self.node.clone()
-                }),
-                11 => match self.rng.u32(..3) {
-                    0 => spec.commodity_prefixes.push(self.pick(&["87", "8703", "01"]).to_owned()),
-                    1 => spec.procedures.push("import".to_owned()),
-                    _ => spec.modes.push("maritime".to_owned()),
-                },
-                _ => {
-                    let time = chrono::DateTime::from_timestamp_nanos(self.now_ns - self.rng.i64(30..70) * HOUR_NS);
-                    let range = if self.one_in(2) {
-                        TimeRangeSpec { start_time: Some(time), end_time: None }
-                    } else {
-                        TimeRangeSpec { start_time: None, end_time: Some(time) }
-                    };
-                    spec.event_time = Some(range);
-                }
-            }
-        }
-        spec
-    }
-
-    pub fn filters(&mut self) -> Vec<FilterSpec> {
-        (0..self.rng.usize(..3))
-            .map(|_| {
-                let mut filter = self.filter(false);
-                if self.one_in(6) {
-                    filter.accepted_time = Some(self.while_running());
-                }
-                filter
-            })
-            .collect()
-    }
-
-    /// A time while the node runs, at which some events have come and others not. Only what is asked may say one: a grant that begins or
-    /// ends in the middle of a publish would be judged by two clocks.
-    fn while_running(&mut self) -> TimeRangeSpec {
-        let time = |ns: i64| Some(chrono::DateTime::from_timestamp_nanos(ns));
-        let start_ns = self.now_ns + self.rng.i64(0..4_000) * 1_000_000;
-        let end_time = if self.one_in(2) { time(start_ns + self.rng.i64(1..4_000) * 1_000_000) } else { None };
-        TimeRangeSpec { start_time: time(start_ns), end_time }
-    }
-
     fn audience(&mut self) -> Audience {
         match self.rng.u32(..6) {
             0 => Audience { reach: Reach::Private.into(), participants: Vec::new() },
             1 | 2 => Audience { reach: Reach::Named.into(), participants: vec![self.who()] },
             _ => Audience { reach: Reach::Network.into(), participants: Vec::new() },
         }
-    }
-
-    fn place(&mut self) -> Place {
-        let un_locode = self.pick(&["PKKHI", "CLVAP", "CNSHA"]);
-        Place { un_locode: un_locode.to_owned(), ..events::place(PlaceRole::Event) }
     }
 
     /// An event, or the revision of one that was stored.
@@ -202,6 +105,7 @@ impl Maker {
                 move_to(event, place);
                 event.audience = Some(audience);
                 event.parties = vec![party];
+                self.vary(event);
             });
         }
         let voyage = Voyage::new(self.rng.u32(..3), self.now_ns - 72 * HOUR_NS + self.count * 1_000_000_000);
@@ -245,10 +149,17 @@ impl Maker {
                     association.children.clear();
                 }
             }
-            Some(Body::Movement(_)) if self.rng.bool() => event.classifier = Classifier::Estimated.into(),
+            Some(Body::Movement(_)) => {
+                use Classifier::{Actual, Estimated, Planned, Requested};
+                event.classifier = self.pick(&[Actual, Actual, Estimated, Planned, Requested]).into();
+            }
+            Some(Body::Handling(_)) if self.one_in(3) => event.body = Some(self.other_body()),
             _ => {}
         }
-        event.with_id()
+        self.vary(&mut event);
+        let event = event.with_id();
+        self.event_times_ns.extend(event.event_time.map(|time| time.seconds * 1_000_000_000 + i64::from(time.nanos)));
+        event
     }
 
     /// Goods that everybody hears of, and a hold on them that its publisher keeps to herself: another than those that were made up before.
@@ -263,11 +174,6 @@ impl Maker {
             "H-KEPT-BACK".clone_into(&mut hold.hold_id);
         }
         [goods.with_id(), hold.with_id()]
-    }
-
-    fn party(&mut self) -> Party {
-        let role = self.pick(&[PartyRole::Declarant, PartyRole::Carrier]);
-        Party { role: role.into(), participant: self.caller(), ..Party::default() }
     }
 }
 

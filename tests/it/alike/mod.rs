@@ -11,6 +11,9 @@
 mod clearances;
 mod made;
 mod model;
+mod varied;
+mod wanted;
+mod wishes;
 
 use std::collections::BTreeSet;
 
@@ -192,6 +195,7 @@ impl Run {
             self.world.events.iter().find(|stored| stored.event.event_id == revision.event_id).cloned()
         });
         let chain = revised.map_or_else(Vec::new, |of| [vec![of.event], of.chain].concat());
+        self.maker.accepted_times_ns.push(accepted_ns);
         self.world.store(Stored { event, chain, accepted_ns });
     }
 

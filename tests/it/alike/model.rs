@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tradelane::{
     domain::filter::FilterSpec,
-    wire::proto::{
-        Association, AssociationStep, Classifier, ClearanceStep, Event, HandlingStep, HoldStep, IdentifierKind,
-        InspectionStep, MovementStep, Party, PartyRole, PlaceRole, Procedure, Reach, Subject, SubjectRole,
-        TransportMode, event::Body,
-    },
+    wire::proto::{Association, AssociationStep, Event, Reach, Subject, event::Body},
 };
+
+use super::wanted::{self, Asking, pattern};
 
 /// A grant as the policy file says it.
 #[derive(Debug, Clone)]
@@ -165,7 +163,7 @@ impl World {
     fn grants_event(&self, grant: &Grant, who: &str, stored: &Stored) -> bool {
         let Some(filters) = &grant.filters else { return true };
         let bound = |participant: &str, subject: &Key| self.is_bound(participant, subject);
-        self.names(who).iter().any(|name| filters.iter().any(|filter| self.matches(filter, stored, name, &bound)))
+        self.names(who).iter().any(|name| filters.iter().any(|filter| self.wanted(filter, stored, name, &bound)))
     }
 
     /// Whether a caller's own filters ask for an event. Whom an association binds to what she learns of herself alone, unless nothing at
@@ -177,96 +175,15 @@ impl World {
         let bound = |participant: &str, subject: &Key| {
             (sees_all || names.contains(&participant)) && self.is_bound(participant, subject)
         };
-        filters.is_empty() || filters.iter().any(|filter| self.matches(filter, stored, who, &bound))
+        filters.is_empty() || filters.iter().any(|filter| self.wanted(filter, stored, who, &bound))
     }
 
     fn is_bound(&self, participant: &str, subject: &Key) -> bool {
         self.groups.iter().any(|((_, parent), group)| group.binds(parent, participant, subject))
     }
 
-    fn matches(&self, spec: &FilterSpec, stored: &Stored, caller: &str, bound: &dyn Fn(&str, &Key) -> bool) -> bool {
-        // A revision is also found by what it revises.
-        let said: Vec<&Event> = std::iter::once(&stored.event).chain(&stored.chain).collect();
-        let any = |test: &dyn Fn(&Event) -> bool| said.iter().any(|event| test(event));
-        let named = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|one| pattern(one, name));
-        let has = |wanted: &[String], of: &dyn Fn(&Event) -> String| {
-            wanted.is_empty() || any(&|event| wanted.contains(&of(event)))
-        };
-        let types = spec.types.is_empty()
-            || any(&|event| {
-                let (body, step) = type_of(event);
-                spec.types.iter().any(|wanted| *wanted == body || *wanted == format!("{body}.{step}"))
-            });
-        let about = spec.subjects.is_empty()
-            || any(&|event| {
-                let wanted = |subject: &&Subject| {
-                    spec.subjects.iter().any(|wanted| {
-                        let kind = IdentifierKind::try_from(subject.kind).expect("known").as_str_name();
-                        let role = match subject.role() {
-                            SubjectRole::Unspecified => SubjectRole::Primary,
-                            role => role,
-                        };
-                        fits(&wanted.kind, &word(kind, "IDENTIFIER_KIND_"))
-                            && fits(&wanted.role, &word(role.as_str_name(), "SUBJECT_ROLE_"))
-                            && fits(&wanted.value, &subject.value)
-                            && fits(&wanted.issuer, &subject.issuer)
-                    })
-                };
-                subjects(event).iter().any(wanted)
-            });
-        let at = spec.places.is_empty()
-            || any(&|event| {
-                event.places.iter().any(|place| {
-                    let country = place.un_locode.get(..2).unwrap_or(&place.country_code);
-                    let role = PlaceRole::try_from(place.role).expect("known").as_str_name();
-                    spec.places.iter().any(|wanted| {
-                        fits(&wanted.role, &word(role, "PLACE_ROLE_"))
-                            && fits(&wanted.un_locode, &place.un_locode)
-                            && fits(&wanted.country_code, country)
-                    })
-                })
-            });
-        let with = spec.parties.is_empty()
-            || spec.parties.iter().any(|wanted| {
-                let participant = if wanted.participant == "$caller" { caller } else { &wanted.participant };
-                let says = |party: &&Party| {
-                    let role = PartyRole::try_from(party.role).expect("known").as_str_name();
-                    fits(&wanted.role, &word(role, "PARTY_ROLE_")) && fits(participant, &party.participant)
-                };
-                let through = !participant.is_empty() && wanted.role.is_empty();
-                any(&|event| parties(event).iter().any(says))
-                    || (through && any(&|event| subjects(event).iter().any(|one| bound(participant, &key(one)))))
-            });
-        let commodities = spec.commodity_prefixes.is_empty()
-            || any(&|event| {
-                event
-                    .commodity_codes
-                    .iter()
-                    .any(|code| spec.commodity_prefixes.iter().any(|prefix| code.starts_with(prefix.as_str())))
-            });
-        let within = |range: &Option<tradelane::domain::filter::TimeRangeSpec>, time_ns: i64| {
-            range.as_ref().is_none_or(|range| {
-                let ns = |time: &chrono::DateTime<chrono::Utc>| time.timestamp_nanos_opt().expect("in range");
-                range.start_time.as_ref().is_none_or(|start| ns(start) <= time_ns)
-                    && range.end_time.as_ref().is_none_or(|end| time_ns < ns(end))
-            })
-        };
-        let event_ns = |event: &Event| event.event_time.map_or(0, |time| time.seconds * 1_000_000_000);
-        let classifier = |event: &Event| word(Classifier::as_str_name(&event.classifier()), "CLASSIFIER_");
-        let procedure = |event: &Event| word(Procedure::as_str_name(&event.procedure()), "PROCEDURE_");
-        let mode = |event: &Event| word(TransportMode::as_str_name(&event.mode()), "TRANSPORT_MODE_");
-        types
-            && has(&spec.classifiers, &classifier)
-            && has(&spec.procedures, &procedure)
-            && has(&spec.modes, &mode)
-            && about
-            && at
-            && with
-            && commodities
-            && named(&spec.publishers, &stored.event.publisher)
-            && named(&spec.origins, &self.node)
-            && any(&|event| within(&spec.event_time, event_ns(event)))
-            && within(&spec.accepted_time, stored.accepted_ns)
+    fn wanted(&self, spec: &FilterSpec, stored: &Stored, caller: &str, bound: &dyn Fn(&str, &Key) -> bool) -> bool {
+        wanted::asks_for(spec, stored, &Asking { node: &self.node, caller, bound })
     }
 
     /// The subjects that associations in force which the caller may see tie to one, within a distance; itself among them. That a tie is
@@ -290,19 +207,6 @@ impl World {
     }
 }
 
-/// An empty wish is none.
-fn fits(wanted: &str, found: &str) -> bool {
-    wanted.is_empty() || wanted == found
-}
-
-fn word(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix).expect("the prefix of its enum").to_lowercase()
-}
-
-fn pattern(pattern: &str, name: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
-}
-
 pub fn key(subject: &Subject) -> Key {
     (subject.kind, subject.value.clone(), subject.issuer.clone())
 }
@@ -314,29 +218,4 @@ pub fn subjects(event: &Event) -> Vec<&Subject> {
         _ => Vec::new(),
     };
     event.subjects.iter().chain(tied).collect()
-}
-
-fn parties(event: &Event) -> Vec<&Party> {
-    let tied = match &event.body {
-        Some(Body::Association(association)) => association.parties.iter().collect(),
-        _ => Vec::new(),
-    };
-    event.parties.iter().chain(tied).collect()
-}
-
-fn type_of(event: &Event) -> (&'static str, String) {
-    match &event.body {
-        Some(Body::Movement(body)) => ("movement", word(MovementStep::as_str_name(&body.step()), "MOVEMENT_STEP_")),
-        Some(Body::Handling(body)) => ("handling", word(HandlingStep::as_str_name(&body.step()), "HANDLING_STEP_")),
-        Some(Body::Clearance(body)) => ("clearance", word(ClearanceStep::as_str_name(&body.step()), "CLEARANCE_STEP_")),
-        Some(Body::Hold(body)) => ("hold", word(HoldStep::as_str_name(&body.step()), "HOLD_STEP_")),
-        Some(Body::Inspection(body)) => {
-            ("inspection", word(InspectionStep::as_str_name(&body.step()), "INSPECTION_STEP_"))
-        }
-        Some(Body::Association(body)) => {
-            ("association", word(AssociationStep::as_str_name(&body.step()), "ASSOCIATION_STEP_"))
-        }
-        Some(_) => unreachable!("the test makes no other"),
-        None => ("", String::new()),
-    }
 }
