@@ -69,7 +69,7 @@ fn once_tells_the_whole_voyage_and_ends() {
 }
 
 /// The demonstration while it stays up. Killed when dropped, whatever the test came to.
-struct Running {
+pub struct Running {
     child: Child,
     lines: Vec<String>,
 }
@@ -82,7 +82,7 @@ impl Drop for Running {
 }
 
 /// Starts it and reads until it says that it stays up.
-fn stays_up(directory: &str) -> Running {
+pub fn stays_up(directory: &str) -> Running {
     let mut child = demo(&["--dir", directory]).stdout(Stdio::piped()).spawn().expect("the program runs");
     let stdout = child.stdout.take().expect("its output is piped");
     let (sender, receiver) = mpsc::channel();

@@ -14,6 +14,7 @@ mod durable;
 mod durable_killed;
 mod durable_silent;
 mod events;
+mod every_command;
 mod explain;
 mod first_node;
 mod harness;

@@ -4,8 +4,8 @@ use tradelane::{
     domain::filter::{FilterSpec, PartySpec, PlaceSpec, SubjectSpec, TimeRangeSpec},
     wire::proto::{
         AssociationStep, Classifier, ClearanceStep, DocumentStep, Event, FacilityScheme, HandlingStep, HoldStep,
-        IdentifierKind, InspectionStep, MovementStep, Party, PartyRole, Place, PlaceKind, PlaceRole, Procedure, Subject,
-        SubjectRole, TransportMode, event::Body,
+        IdentifierKind, InspectionStep, MovementStep, Party, PartyRole, Place, PlaceKind, PlaceRole, Procedure,
+        Subject, SubjectRole, TransportMode, event::Body,
     },
 };
 
@@ -40,17 +40,15 @@ pub fn asks_for(spec: &FilterSpec, stored: &Stored, asking: &Asking<'_>) -> bool
             let participant = if wanted.participant == "$caller" { asking.caller } else { &wanted.participant };
             let through = *wanted == PartySpec { participant: wanted.participant.clone(), ..PartySpec::default() };
             any(&|event| parties(event).iter().any(|one| is_party(wanted, participant, one)))
-                || (through
-                    && any(&|event| subjects(event).iter().any(|one| (asking.bound)(participant, &key(one)))))
+                || (through && any(&|event| subjects(event).iter().any(|one| (asking.bound)(participant, &key(one)))))
         });
     let commodities = spec.commodity_prefixes.is_empty()
         || any(&|event| {
             let begins = |code: &String| spec.commodity_prefixes.iter().any(|one| code.starts_with(one.as_str()));
             event.commodity_codes.iter().any(begins)
         });
-    let event_ns = |event: &Event| {
-        event.event_time.map_or(0, |time| time.seconds * 1_000_000_000 + i64::from(time.nanos))
-    };
+    let event_ns =
+        |event: &Event| event.event_time.map_or(0, |time| time.seconds * 1_000_000_000 + i64::from(time.nanos));
     let classifier = |event: &Event| word(Classifier::as_str_name(&event.classifier()), "CLASSIFIER_");
     let procedure = |event: &Event| word(Procedure::as_str_name(&event.procedure()), "PROCEDURE_");
     let mode = |event: &Event| word(TransportMode::as_str_name(&event.mode()), "TRANSPORT_MODE_");

@@ -210,8 +210,7 @@ mod tests {
     };
 
     /// What the API refuses to filter by, and what says nothing by itself.
-    const LEFT_OUT: [&str; 4] =
-        ["places.latitudeDegrees", "places.longitudeDegrees", "places.name", "all"];
+    const LEFT_OUT: [&str; 4] = ["places.latitudeDegrees", "places.longitudeDegrees", "places.name", "all"];
 
     /// The paths of every term in the API's own description, so that a new one cannot be forgotten here.
     fn terms_of(message: &MessageDescriptor, path: &str, terms: &mut Vec<String>) {
