@@ -12,9 +12,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Notes the agreements in force with the peers of the file.
 pub(super) fn at_once(parts: &FederationParts) {
-    let (policy, now_ns) = (parts.access.policy(), parts.clock.now_ns());
+    let (policy, now_ns, tail) = (parts.access.policy(), parts.clock.now_ns(), *parts.log.tail().borrow());
     for peer in &parts.peers.borrow().peers {
-        parts.table.note_between_streams(&peer.node, history::in_force(&policy.rights(&peer.node), now_ns));
+        parts.table.note_between_streams(&peer.node, history::in_force(&policy.rights(&peer.node), now_ns), tail);
     }
 }
 

@@ -180,18 +180,15 @@ impl Outbox {
     ) -> Result<History, Ended> {
         let grants = history::in_force(&agreement.rights, self.parts.clock.now_ns());
         let (peer, table) = (&agreement.peer.node, &self.parts.table);
-        let (is_new, versions) = reservation.remember(|progress| {
-            let before = progress.versions.clone();
+        let versions = reservation.remember(|progress| {
             progress.acknowledged = shown.map(|_| start).or(progress.acknowledged);
             history::note(&mut progress.versions, grants, start.sequence.get(), progress.acknowledged);
-            (before != progress.versions, progress.versions.clone())
+            progress.versions.clone()
         })?;
-        if is_new {
-            tokio::select! {
-                biased;
-                ended = self.must_end() => return Err(ended),
-                () = table.kept() => {}
-            }
+        tokio::select! {
+            biased;
+            ended = self.must_end() => return Err(ended),
+            () = table.kept() => {}
         }
         Ok(History::new(&versions, peer))
     }

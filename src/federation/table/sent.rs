@@ -84,6 +84,10 @@ impl PeerTable {
         }
         if let Some(last) = versions.last_mut() {
             last.sent_through = fork.get();
+            if progress.acknowledged.is_none() {
+                // The first stream may have begun after the backup, and at the beginning.
+                last.after = 0;
+            }
         }
         let known = progress.acknowledged.map_or(0, |position| position.sequence.get());
         history::note(versions, grants, known, progress.acknowledged);
@@ -92,16 +96,24 @@ impl PeerTable {
         }
     }
 
-    /// Notes by which grants an agreement decides from now on, where something was ever decided and no stream is open that would note it.
-    pub(in crate::federation) fn note_between_streams(&self, node: &SpiffeId, grants: Vec<VersionGrant>) {
+    /// Notes by which grants an agreement decides from now on, with the end of the log, where no stream is open that would note it. While
+    /// there has been none, nothing is decided yet.
+    pub(in crate::federation) fn note_between_streams(
+        &self,
+        node: &SpiffeId,
+        grants: Vec<VersionGrant>,
+        tail: Sequence,
+    ) {
         {
             let mut entries = self.entries();
-            let Some(entry) = entries.get_mut(node) else { return };
+            let entry = self.entry(&mut entries, node);
             let progress = &mut entry.progress;
-            if entry.sent.is_open || progress.versions.last().is_none_or(|last| last.grants == grants) {
+            let last = progress.versions.last();
+            if entry.sent.is_open || last.is_some_and(|last| last.grants == grants) {
                 return;
             }
-            let from = progress.acknowledged.map_or(0, |position| position.sequence.get());
+            let known = progress.acknowledged.map(|position| position.sequence.get());
+            let from = known.or(last.map(|last| last.after)).unwrap_or(tail.get());
             history::note(&mut progress.versions, grants, from, progress.acknowledged);
         }
         self.remembered.send_modify(|changes| *changes += 1);

@@ -301,3 +301,36 @@ async fn what_a_peer_gave_back_after_another_is_known_to_have_gone() {
     brought(&a, &b).await;
     assert_eq!(said(&b.records().await)[2..], sent(&[went.retracted()]));
 }
+
+#[tokio::test]
+async fn the_first_stream_may_have_begun_after_the_backup() {
+    let (a, b) = (a_with(vec![peer('b')], ALL), b());
+    let went = discharged('a', 1);
+    a.publish(std::slice::from_ref(&went)).await;
+    let backup = Backup::of(&a);
+    brought(&a, &b).await;
+
+    // By the time of the restore the agreement had ended.
+    let restored = backup.restored(&a, vec![peer('b')], "");
+    restored.publish(&[went.retracted()]).await;
+    brought(&restored, &b).await;
+    assert_eq!(said(&b.records().await)[1..], sent(&[went.retracted()]));
+}
+
+#[tokio::test]
+async fn what_was_agreed_before_the_first_stream_decided_nothing() {
+    let (a, b) = (a_with(vec![peer('b')], ""), b());
+    let hidden = discharged('a', 1);
+    a.publish(std::slice::from_ref(&hidden)).await;
+    // In force for a while, and nobody was there.
+    a.access.replace(file::parse(ALL, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    let mut changes = a.federation.table().remembered();
+    let is_noted = || a.federation.table().progress(&b.node).versions.iter().any(|version| !version.grants.is_empty());
+    timeout(PATIENCE, changes.wait_for(|_| is_noted())).await.expect("noted").expect("the table lives");
+    a.publish(&[discharged('a', 2)]).await;
+    narrow(&a);
+    noted_that_nothing_goes(&a, &b).await;
+    a.publish(&[hidden.retracted(), discharged('a', 2).retracted()]).await;
+    brought(&a, &b).await;
+    assert_eq!(b.records().await.len(), 0, "it never had what is taken back");
+}

@@ -236,9 +236,9 @@ async fn an_open_stream_notes_its_agreement_itself() {
         .remember(|progress| history::note(&mut progress.versions, vec![everything.clone()], 0, None))
         .expect("first");
     // What it sends until it has looked again still goes by the agreement before, and has to be counted as gone by that.
-    table.note_between_streams(&node('b'), Vec::new());
+    table.note_between_streams(&node('b'), Vec::new(), Sequence(9));
     assert_eq!(last(), [everything]);
     drop(stream);
-    table.note_between_streams(&node('b'), Vec::new());
+    table.note_between_streams(&node('b'), Vec::new(), Sequence(9));
     assert_eq!(last(), []);
 }
