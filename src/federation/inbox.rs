@@ -112,26 +112,36 @@ impl Inbox {
 
     /// Takes events until the stream ends; `stop` ends it in order, with the words to say.
     pub(super) async fn run(self, mut responses: Responses, stop: &CancellationToken, why: &str) -> Received {
-        let mut acknowledged = false;
+        let (mut acknowledged, mut is_unreadable) = (false, false);
         let ended = match self.begin(&mut responses).await {
             Err(ended) => ended,
             Ok((position, head_at_start)) => {
-                let mut receiving =
-                    Receiving { inbox: &self, position, head_at_start, credit_owed: 0, acknowledged: false };
+                let mut receiving = Receiving {
+                    inbox: &self,
+                    position,
+                    head_at_start,
+                    credit_owed: 0,
+                    acknowledged: false,
+                    is_unreadable: false,
+                };
                 let ended = tokio::select! {
                     biased;
                     () = stop.cancelled() => Ended::stopping(why),
                     ended = receiving.run(&mut responses) => ended,
                 };
-                acknowledged = receiving.acknowledged;
+                (acknowledged, is_unreadable) = (receiving.acknowledged, receiving.is_unreadable);
                 ended
             }
         };
         if let Ended::Here(reason, detail) = &ended {
             // A stream that is dropped takes along what was not yet sent: so until the source, told, has closed it. One that has gone, or
-            // does not read, does not want to know.
+            // does not read, does not want to know. After a message that could not be read nothing more is, and only our own side of the stream
+            // shows that it has been closed.
             let telling = async {
                 let told = self.requests.send(messages::receiver_end(*reason, detail.clone())).await;
+                if is_unreadable {
+                    self.requests.closed().await;
+                }
                 while told.is_ok() && responses.next().await.is_some_and(|said| said.is_ok()) {}
             };
             let _ = timeout(TELL_TIMEOUT, telling).await;
@@ -250,6 +260,8 @@ struct Receiving<'a> {
     head_at_start: u64,
     credit_owed: u64,
     acknowledged: bool,
+    /// A message of the source could not be read.
+    is_unreadable: bool,
 }
 
 impl Receiving<'_> {
@@ -258,7 +270,10 @@ impl Receiving<'_> {
             let said = match timeout(SILENCE_MAX, responses.next()).await {
                 Err(_) => return Ended::Broken(format!("the source has said nothing for {SILENCE_MAX:?}")),
                 Ok(None) => return Ended::Broken("the source closed the stream".to_owned()),
-                Ok(Some(Err(status))) => return Ended::broken(&status),
+                Ok(Some(Err(status))) => {
+                    self.is_unreadable = true;
+                    return Ended::broken(&status);
+                }
                 Ok(Some(Ok(response))) => response.message,
             };
             self.inbox.parts.table.contact(&self.inbox.peer.node, Direction::Inbound);

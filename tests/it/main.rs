@@ -25,6 +25,7 @@ mod origins;
 mod peers;
 mod peers_cli;
 mod peers_cut;
+mod peers_files;
 mod peers_killed;
 mod peers_metrics;
 mod peers_restored;

@@ -117,7 +117,7 @@ async fn connect(address: SocketAddr, config: ClientConfig) -> Option<Channel> {
 
 /// What a method says to one empty message: a refusal's status, or none where its service began to answer. An error where there is no
 /// connection.
-async fn ask(channel: &mut Channel, method: &str) -> Result<Option<Status>, tonic::transport::Error> {
+pub async fn ask(channel: &mut Channel, method: &str) -> Result<Option<Status>, tonic::transport::Error> {
     const EMPTY_MESSAGE: [u8; 5] = [0; 5];
     let request = Request::post(format!("https://localhost{method}"))
         .header("content-type", "application/grpc")
@@ -132,7 +132,8 @@ fn is_granted_to(method: &str, action: Action) -> bool {
     matches!(needs(method), Some(Needs::AnyOf(actions)) if actions.contains(&action))
 }
 
-fn reason(status: &Status) -> String {
+/// The reason that a status gives to programs.
+pub fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 

@@ -6,12 +6,14 @@ use std::{collections::BTreeMap, time::Duration};
 use prost::Message;
 use tonic::{Code, transport::Channel};
 use tradelane::{
+    api::methods::Methods,
     cli::connect::{ConnectOptions, Credentials, ExpectedServer, Pem, connect},
     clock::{Clock, SystemClock},
     domain::TrustDomain,
     identity::{
         dev_pki::{CRL_LIFE_NS, DevPki, Issued},
         reload::ReloadCause,
+        rpc_policy::{Needs, needs},
     },
     node::{Node, RunningNode},
     testing::{
@@ -27,7 +29,10 @@ use tradelane::{
     },
 };
 
-use crate::harness::PATIENCE;
+use crate::{
+    harness::PATIENCE,
+    matrix::{ask, reason},
+};
 
 /// Connects to a node as somebody of its own domain, or as another node.
 pub async fn channel(site: &Site, who: &Issued) -> Channel {
@@ -189,11 +194,17 @@ async fn a_participant_never_replicates_and_a_node_does_nothing_else() {
     // Even where a grant names it by mistake.
     a.write_policy("[[grant]]\nid = \"too-wide\"\nwho = [\"spiffe://b.example/*\"]\nactions = [\"read\", \"publish\", \"operate\"]\nall = true\n");
     node.identity().reload(&ReloadCause::Signal).await.expect("good files");
-    let channel = channel(a, &b.node_certificate).await;
-    let refused = EventServiceClient::new(channel.clone()).list_events(proto::ListEventsRequest::default()).await;
-    assert_eq!(refused.expect_err("refused").code(), Code::PermissionDenied);
-    let refused = NodeServiceClient::new(channel).list_peers(proto::ListPeersRequest {}).await;
-    assert_eq!(refused.expect_err("refused").code(), Code::PermissionDenied);
+    let mut as_node = channel(a, &b.node_certificate).await;
+    let mut refused = 0;
+    for method in Methods::served().iter().map(|method| method.path.clone()) {
+        if matches!(needs(&method), Some(Needs::Identity | Needs::Peer)) {
+            continue;
+        }
+        let status = ask(&mut as_node, &method).await.expect("an answer").expect("a refusal");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "ONLY_REPLICATES"), "{method}");
+        refused += 1;
+    }
+    assert!(30 < refused, "only {refused} methods were asked for");
     node.stop().await;
 }
 

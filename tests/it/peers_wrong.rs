@@ -1,10 +1,11 @@
 //! A wrong peer over a real connection: a node whose certificate is good and whose messages are not. Each is refused with its reason, the
-//! state of the link says so, and nothing of it is stored.
+//! state of the link says so, the wrong node is told, and nothing of it is stored.
 
 use std::{
     collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -21,8 +22,9 @@ use tradelane::{
         ReplicaBatch,
         proto::{
             Audience, Event, LinkPosition, Origin, PeerLinkState, Reach, ReplicateRequest, ReplicateResponse,
-            ReplicatedEvent, SourceHello,
+            ReplicatedEvent, ReplicationEndReason, SourceHello,
             peer_service_server::{PeerService, PeerServiceServer},
+            replicate_request,
         },
     },
 };
@@ -35,9 +37,12 @@ use crate::{
 
 const EPOCH: &str = "00000000000000000000000000000007";
 
-/// A node that answers each stream with the next of these, and then says nothing more.
+/// A node that answers each stream with the next of these, and then says nothing more; and what it is told.
 #[derive(Clone, Default)]
-struct WrongNode(Arc<Mutex<VecDeque<Vec<ReplicateResponse>>>>);
+struct WrongNode {
+    says: Arc<Mutex<VecDeque<Vec<ReplicateResponse>>>>,
+    hears: Arc<Mutex<Vec<replicate_request::Message>>>,
+}
 
 #[tonic::async_trait]
 impl PeerService for WrongNode {
@@ -47,15 +52,32 @@ impl PeerService for WrongNode {
         &self,
         requests: Request<Streaming<ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
-        let said = self.0.lock().expect("no panic").pop_front().unwrap_or_else(|| vec![hello()]);
+        let said = self.says.lock().expect("no panic").pop_front().unwrap_or_else(|| vec![hello()]);
         // Ends as a node does: once the receiver has ended its side.
-        let until = requests.into_inner().for_each(|_| std::future::ready(()));
+        let hears = self.hears.clone();
+        let until = requests.into_inner().for_each(move |request| {
+            hears.lock().expect("no panic").extend(request.ok().and_then(|request| request.message));
+            std::future::ready(())
+        });
         let answers = futures::stream::iter(said.into_iter().map(Ok)).chain(futures::stream::pending());
         Ok(Response::new(Box::pin(answers.take_until(until))))
     }
 }
 
 impl WrongNode {
+    /// Waits until it has been told something, and says what.
+    async fn is_told<T>(&self, what: &str, find: impl Fn(&replicate_request::Message) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let hears = self.hears.lock().expect("no panic").clone();
+            if let Some(found) = hears.iter().find_map(&find) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the wrong node was never told {what}: {hears:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Serves with the files of a site.
     async fn serve(&self, site: &Site) -> Tasks {
         // Where the audit log goes.
@@ -136,7 +158,7 @@ async fn a_wrong_peer_is_refused_with_the_reason_and_nothing_of_it_is_stored() {
     let (a, b) = (&sites[&'a'], &sites[&'b']);
     let wrong = WrongNode::default();
     let forged = forged();
-    wrong.0.lock().expect("no panic").extend(forged.iter().map(|(_, response)| vec![hello(), response.clone()]));
+    wrong.says.lock().expect("no panic").extend(forged.iter().map(|(_, response)| vec![hello(), response.clone()]));
     // Then what is only bad: it goes into quarantine, and what stands beside it is taken.
     let honest = discharged('b', 5);
     let altered = Event { utc_offset_minutes: Some(60), ..honest.clone() };
@@ -148,7 +170,7 @@ async fn a_wrong_peer_is_refused_with_the_reason_and_nothing_of_it_is_stored() {
         ..discharged('b', 6)
     };
     let bad = batch(1, 3, vec![sent(&altered, 2), sent(&not_for_here.with_id(), 3)]);
-    wrong.0.lock().expect("no panic").push_back(vec![hello(), batch(0, 1, vec![sent(&honest, 1)]), bad]);
+    wrong.says.lock().expect("no panic").push_back(vec![hello(), batch(0, 1, vec![sent(&honest, 1)]), bad]);
     let serving = wrong.serve(b).await;
 
     let node = start(a).await;
@@ -157,6 +179,13 @@ async fn a_wrong_peer_is_refused_with_the_reason_and_nothing_of_it_is_stored() {
         let link = comes_to(a, true, PeerLinkState::Refused).await;
         assert!(link.detail.starts_with(&format!("{reason}: ")), "{reason}: {}", link.detail);
         assert!(held(a).await.is_empty(), "{reason}: something is stored");
+        let told = wrong.is_told(reason, |message| match message {
+            replicate_request::Message::End(end) if end.detail.starts_with(&format!("{reason}: ")) => {
+                Some(end.reason())
+            }
+            _ => None,
+        });
+        assert_eq!(told.await, ReplicationEndReason::Refused);
         let shown = operate(a, &["peers", "show", peer]);
         assert!(shown.code == 0 && shown.out.contains("refused") && shown.out.contains(reason), "{}", shown.out);
         assert_eq!(operate(a, &["peers", "resume", peer]).code, 0);
@@ -170,11 +199,18 @@ async fn a_wrong_peer_is_refused_with_the_reason_and_nothing_of_it_is_stored() {
             break list;
         }
         assert!(tokio::time::Instant::now() < deadline, "not both are in quarantine: {list}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let said = |at: usize, key: &str| list["quarantined"][at][key].as_str().expect("a text").to_owned();
     assert_eq!([said(0, "reason"), said(1, "reason")], ["REFUSED_BY_LOG", "NOT_FOR_HERE"]);
     assert_eq!(said(0, "eventId"), honest.event_id);
+    for reason in ["REFUSED_BY_LOG", "NOT_FOR_HERE"] {
+        let told = |message: &replicate_request::Message| match message {
+            replicate_request::Message::Quarantined(event) if event.reason == reason => Some(event.source_sequence),
+            _ => None,
+        };
+        assert!((2..=3).contains(&wrong.is_told(reason, told).await));
+    }
     let records = held(a).await;
     assert_eq!(records.len(), 1, "nothing that is bad is stored");
     assert_eq!(records[0].signed.as_ref().expect("an event").event, honest.encode_to_vec());
