@@ -17,11 +17,14 @@ use crate::{
         RESTORE_ADVICE, StorageError,
         durable::SyncReason,
         keys,
-        state::{StateChange, StateDigest, TABLE_BYTES_MAX},
-        store::Writer,
+        state::{StateChange, StateDigest, TABLE_BYTES_MAX, VALUE_BYTES_MAX},
+        store::{SLICE_BYTES_MAX, Writer},
     },
     store::{Change, StateStore, Table, WriteError, checked, whole_key},
 };
+
+/// What one change may count for in a slice: a value with its pieces, and those of the value whose place it takes.
+const CHANGE_BYTES_MAX: usize = 2 * (VALUE_BYTES_MAX + 16 * 1024);
 
 /// Changes that wait for their commit.
 #[derive(Debug)]
@@ -112,7 +115,7 @@ impl Unstored {
                 Some(value) => writer.put(&keys::state(key), &in_sled(value))?,
                 None => drop(writer.delete(&keys::state(key))?),
             }
-            if writer.slice_is_full() {
+            if writer.unsynced_bytes() > SLICE_BYTES_MAX - CHANGE_BYTES_MAX {
                 writer.sync(SyncReason::Blocks)?;
             }
         }

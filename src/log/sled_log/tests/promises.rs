@@ -6,7 +6,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    storage::store::{PAGE_CACHE_BYTES, Store},
+    storage::{
+        fatal::FatalHook,
+        state::WRITE_BYTES_MAX,
+        store::{PAGE_CACHE_BYTES, Store},
+    },
     store::{
         Change, StateStore, Table, WriteError,
         suite::{self, put, removed},
@@ -241,5 +245,22 @@ async fn acknowledgements_pass_where_events_no_longer_do() {
         assert!(matches!(refused, Err(AppendError::DiskFull { .. })), "{refused:?}");
         assert_eq!(opened.state.write(vec![numbered(1, 1)]).await, expected);
         close(opened).await;
+    }
+}
+
+#[tokio::test]
+async fn large_values_that_take_the_place_of_large_ones_are_stored_in_slices() {
+    let case = Case::new();
+    let told = Arc::new(std::sync::Mutex::new(None));
+    let tell = Arc::clone(&told);
+    let fatal = FatalHook::call(move |reason| drop(tell.lock().unwrap().replace(reason.to_owned())));
+    for round in 0..3 {
+        let options = LogOptions { fatal: fatal.clone(), ..case.options() };
+        let opened = open(&options, Arc::new(SystemClock), |a, b| a == b).unwrap();
+        // As much as one write may take: from the second round on as much goes as comes, more than a slice together.
+        let value = vec![round; WRITE_BYTES_MAX / 4 - 1024];
+        opened.state.write((0..4).map(|key| put(Table::Cursors, &[key], &value)).collect()).await.unwrap();
+        close(opened).await;
+        assert_eq!(*told.lock().unwrap(), None, "in round {round}");
     }
 }
