@@ -7,6 +7,7 @@
 use std::{
     ffi::OsString,
     fs, io,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -59,7 +60,7 @@ pub struct ClientFlags {
     #[arg(long, env = "TRADELANE_SERVER_NAME", value_name = "NAME", hide_env = true)]
     pub server_name: Option<String>,
     /// How long a call may take, in seconds (streams have no limit) [default: 30]
-    #[arg(long, env = "TRADELANE_TIMEOUT", value_name = "SECONDS", hide_env = true)]
+    #[arg(long, env = "TRADELANE_TIMEOUT", value_name = "SECONDS", hide_env = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub timeout: Option<u32>,
     /// A profile file (TOML: address, cert, key, ca, server_id, server_name, timeout, output), or the name of one in
     /// ~/.config/tradelane/. "default" is used where it exists.
@@ -80,7 +81,7 @@ struct Profile {
     ca: Option<PathBuf>,
     server_id: Option<String>,
     server_name: Option<String>,
-    timeout: Option<u32>,
+    timeout: Option<NonZeroU32>,
     output: Option<OutputFormat>,
 }
 
@@ -158,8 +159,8 @@ impl ClientFlags {
             connect: ConnectOptions { address, credentials, expected_server },
             call_timeout: self
                 .timeout
-                .or(profile.timeout)
-                .map_or(CALL_TIMEOUT_DEFAULT, |seconds| Duration::from_secs(u64::from(seconds.max(1)))),
+                .or(profile.timeout.map(NonZeroU32::get))
+                .map_or(CALL_TIMEOUT_DEFAULT, |seconds| Duration::from_secs(u64::from(seconds))),
             output: self.output.or(profile.output).unwrap_or_default(),
         })
     }

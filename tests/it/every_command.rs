@@ -193,6 +193,8 @@ fn operators(script: &mut Script, folder: &Path) {
     script.shows(who, &["check-access", TERMINAL, "publish"]);
     script.says(who, &["check-access", TERMINAL, "operate"], 77);
     script.says(Some("customs"), &["node", "show"], 77);
+    let beyond = script.says(who, &["log", "verify", "--from-sequence", "999999"], 65);
+    assert!(beyond.is_empty(), "of a log of which nothing is read nothing is said: {beyond:?}");
     // They tell how far they are, and last that they are done.
     for long in [&["log", "verify"][..], &["views", "rebuild", "search"]] {
         let told = script.shows(who, long);
@@ -275,6 +277,27 @@ fn given(path: &str) -> &'static str {
         _ if path.starts_with("peers ") => NEIGHBOUR,
         _ => "",
     }
+}
+
+/// None is not what anybody asks for, and "nothing matches" would be the answer.
+#[test]
+fn no_command_takes_a_count_or_a_time_of_nothing() {
+    let mut tried = 0;
+    for (path, leaf) in all_leaves() {
+        for argument in leaf.get_arguments() {
+            let names = argument.get_value_names().unwrap_or_default();
+            let counts = names.iter().any(|name| ["COUNT", "SECONDS", "DAYS"].contains(&name.as_str()));
+            // Not to try again is something to ask for.
+            let Some(flag) = argument.get_long().filter(|flag| counts && *flag != "retry-for") else { continue };
+            let words = path.split(' ').chain(given(&path).split_whitespace());
+            let call: Vec<String> = std::iter::once("tradelane").chain(words).map(str::to_owned).collect();
+            let refused = leaf_of(&[call, vec![format!("--{flag}"), "0".to_owned()]].concat());
+            let refused = refused.expect_err(&format!("{path} --{flag} 0")).to_string();
+            assert!(refused.contains("0 is not in"), "{path} --{flag} 0: {refused}");
+            tried += 1;
+        }
+    }
+    assert!(20 < tried, "{tried}");
 }
 
 /// What the help shows can be typed.

@@ -42,8 +42,13 @@ impl NodeApi {
         &self,
         caller: &Caller,
         request: proto::VerifyLogRequest,
-    ) -> BoxStream<'static, Result<proto::VerifyLogResponse, Status>> {
-        let from = Sequence(request.from_sequence.max(1));
+    ) -> Result<BoxStream<'static, Result<proto::VerifyLogResponse, Status>>, Refused> {
+        let (from, head) = (Sequence(request.from_sequence.max(1)), *self.0.log.tail().borrow());
+        // Else "whole" would be said of a log of which nothing was read.
+        if Sequence(1).max(head) < from {
+            let description = format!("must be at most the last sequence, {head}, not {from}");
+            return Err(invalid("from_sequence", "OUT_OF_RANGE", description));
+        }
         self.note_change(caller, "VerifyLog", &format!("from sequence {from}"));
         let message = |progress: VerifyProgress| proto::VerifyLogResponse {
             verified_sequence: progress.verified.get(),
@@ -51,9 +56,9 @@ impl NodeApi {
             done: progress.done,
             problems: progress.problems,
         };
-        self.beside("verify log", move |admin, told| {
+        Ok(self.beside("verify log", move |admin, told| {
             admin.verify(from, &mut |progress| told.blocking_send(Ok(message(progress))).is_ok())
-        })
+        }))
     }
 
     pub(super) fn backup(&self, caller: &Caller) -> BoxStream<'static, Result<proto::CreateBackupResponse, Status>> {

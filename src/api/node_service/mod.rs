@@ -148,7 +148,7 @@ impl NodeService for NodeApi {
         request: Request<proto::VerifyLogRequest>,
     ) -> Result<Response<Self::VerifyLogStream>, Status> {
         let caller = caller(&request)?;
-        Ok(Response::new(self.verification(&caller, *request.get_ref())))
+        Ok(Response::new(self.verification(&caller, *request.get_ref())?))
     }
 
     async fn rebuild_view(

@@ -74,7 +74,7 @@ pub struct ListArguments {
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// How many at the most.
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
     /// How to reach the node.
     #[command(flatten)]

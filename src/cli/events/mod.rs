@@ -81,7 +81,7 @@ pub struct EventName {
 #[derive(Debug, Args)]
 pub struct ListArguments {
     /// How many events at the most.
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100)]
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
     /// Begin at the oldest.
     #[arg(long)]
@@ -110,7 +110,7 @@ pub struct TimelineArguments {
     #[arg(long)]
     pub include_revised: bool,
     /// How many events at the most.
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 1000)]
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
     /// How to reach the node.
     #[command(flatten)]

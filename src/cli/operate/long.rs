@@ -81,7 +81,11 @@ pub async fn run_log(command: &LogCommand) -> Result<(), Failure> {
                 terminal.line(&printable(problem))?;
             }
             if problems.is_empty() {
-                terminal.line(&format!("the log is whole up to sequence {}", step.verified_sequence))?;
+                let from = match arguments.from_sequence {
+                    0 | 1 => String::new(),
+                    from => format!(" from sequence {from}"),
+                };
+                terminal.line(&format!("the log is whole{from} up to sequence {}", step.verified_sequence))?;
             }
         }
         terminal.flush()?;

@@ -55,7 +55,7 @@ pub struct SubscribeArguments {
     #[arg(long, value_name = "FILE")]
     pub cursor_file: Option<PathBuf>,
     /// End after this many events.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// End when everything that was stored has been written, instead of waiting for what comes.
     #[arg(long)]

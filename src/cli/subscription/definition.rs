@@ -21,10 +21,10 @@ pub struct SettingFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub lease: Option<Duration>,
     /// How many events may be on their way at once, 1 to 5000 [default: 1000]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub outstanding_max: Option<u32>,
     /// How often an event is delivered before it becomes a dead letter, 1 to 100 [default: 5]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempts_max: Option<u32>,
     /// How long an event waits after its first failed attempt; doubled with each [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -33,7 +33,7 @@ pub struct SettingFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub backoff_max: Option<Duration>,
     /// How many dead letters are kept, 1 to 10000 [default: 1000]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub dead_letters_max: Option<u32>,
 }
 
