@@ -19,6 +19,10 @@ pub enum ExitCode {
     NotPermitted = 77,
     /// Something that the operator set up is wrong: settings, certificates, policy, port (`EX_CONFIG`).
     Configuration = 78,
+    /// Ended at once by Ctrl-C, as a shell says it of a program that SIGINT ended.
+    Interrupted = 130,
+    /// Ended at once by SIGTERM, likewise.
+    Terminated = 143,
 }
 
 /// Why a command failed: the exit code for scripts, the words for people.

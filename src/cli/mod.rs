@@ -145,10 +145,15 @@ impl Cli {
 /// # Errors
 /// The command's own, or the threads cannot be started.
 pub fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tradelane")
         .build()
-        .map_err(|error| Failure::new(ExitCode::Failure, format_args!("cannot start threads: {error}")))?
-        .block_on(future)
+        .map_err(|error| Failure::new(ExitCode::Failure, format_args!("cannot start threads: {error}")))?;
+    let ended = runtime.block_on(future);
+    if let Err(Failure { code: ExitCode::Interrupted | ExitCode::Terminated, .. }) = &ended {
+        // Whoever asked to end at once does not wait for a thread that writes where nobody reads.
+        runtime.shutdown_background();
+    }
+    ended
 }

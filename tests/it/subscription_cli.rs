@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -159,5 +162,74 @@ async fn an_interrupted_consumer_finishes_and_settles_what_is_in_hand_and_takes_
     let rest = lines(&port.runs(&["subscription", "consume", "gate", "-o", "jsonl", "--until-caught-up"]).await);
     let attempts: Vec<&Value> = rest.iter().map(|delivery| &delivery["deliveryAttempt"]).collect();
     assert_eq!(attempts, [1, 1], "{rest:?}");
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_consumer_at_once_with_all_that_it_started_and_its_event_comes_again() {
+    let harness = Harness::start().await;
+    let port = Person::new(&harness, &harness.port);
+    let file = port.file("events.ndjson", &discharges(1, None).join("\n"));
+    assert_eq!(port.runs(&["publish", &file]).await.code, 0);
+    assert_eq!(port.runs(&["subscription", "create", "gate", "--from", "earliest"]).await.code, 0);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        // What the command started holds its standard error, as the command does itself.
+        let command = "echo begun >&2; sleep 86400 & wait";
+        let mut consume = port.command(&["subscription", "consume", "gate", "--exec", command, "--time-limit", "1h"]);
+        let mut running = consume.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the program runs");
+        let pid = Pid::from_raw(running.id().expect("it runs").cast_signed()).expect("a process");
+        let mut said = BufReader::new(running.stderr.take().expect("it is piped")).lines();
+        let mut until = async |word: &str| loop {
+            let line = timeout(PATIENCE, said.next_line()).await.expect("it says so").expect("text");
+            match line {
+                Some(line) if line.contains(word) => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        };
+        assert!(until("begun").await);
+        kill_process(pid, signal).expect("a signal is sent");
+        assert!(until("finishing what is under way").await, "the first lets the command finish");
+        kill_process(pid, signal).expect("a signal is sent");
+        let ended = timeout(PATIENCE, running.wait()).await.expect("it ends").expect("a status");
+        assert_eq!(ended.code(), Some(code));
+        assert!(!until("events settled").await, "nothing more is said, and nobody is left who could");
+    }
+    let rest = lines(&port.runs(&["subscription", "consume", "gate", "-o", "jsonl", "--until-caught-up"]).await);
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_consumer_whose_output_nobody_reads() {
+    let harness = Harness::start().await;
+    let port = Person::new(&harness, &harness.port);
+    // Many times what a pipe holds.
+    let file = port.file("events.ndjson", &vec![discharges(59, None).join("\n"); 17].join("\n"));
+    assert_eq!(port.runs(&["publish", &file]).await.code, 0);
+    assert_eq!(port.runs(&["subscription", "create", "gate", "--from", "earliest"]).await.code, 0);
+    let mut consume = port.command(&["subscription", "consume", "gate", "-o", "jsonl"]);
+    let (_nobody_reads, output) = std::io::pipe().expect("a pipe");
+    consume.stdout(output.try_clone().expect("another end")).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut running = consume.spawn().expect("the program runs");
+    let pid = Pid::from_raw(running.id().expect("it runs").cast_signed()).expect("a process");
+    let takes_more = || {
+        let mut polled = [PollFd::new(&output, PollFlags::OUT)];
+        poll(&mut polled, Some(&Timespec::default())).expect("a pipe") > 0
+    };
+    timeout(PATIENCE, async {
+        while takes_more() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it writes until the pipe is full");
+    let mut said = BufReader::new(running.stderr.take().expect("it is piped")).lines();
+    kill_process(pid, Signal::INT).expect("a signal is sent");
+    let line = timeout(PATIENCE, said.next_line()).await.expect("it says so").expect("text").expect("a line");
+    assert!(line.contains("finishing what is under way"), "{line}");
+    kill_process(pid, Signal::INT).expect("a signal is sent");
+    let ended = timeout(PATIENCE, running.wait()).await.expect("it ends though nobody reads").expect("a status");
+    assert_eq!(ended.code(), Some(130));
     harness.stop().await;
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::Args;
 use futures::StreamExt;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{MissedTickBehavior, interval},
 };
@@ -19,12 +18,13 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     Asking, ask,
-    exec::{self, Exec},
+    exec::{self, Exec, Running},
+    interrupted::twice,
     line::{Line, WIDENING_TOLD},
 };
 use crate::{
     cli::{
-        Failure,
+        ExitCode, Failure,
         connect::DECODE_BYTES_MAX,
         json,
         origins::Missing,
@@ -67,7 +67,8 @@ TRADELANE_SUBSCRIPTION, TRADELANE_EVENT_ID, TRADELANE_EVENT_TYPE, TRADELANE_POSI
 While the command runs its lease is extended; after --time-limit it is killed, and the event rejected. An event may come more than once \
 (its connection was lost before the acknowledgement was stored): a command had better know what it has done by TRADELANE_EVENT_ID.
 
-Ctrl-C, or SIGTERM, lets running commands finish and settles their events; a second one ends at once, and their events come again.
+Ctrl-C, or SIGTERM, lets running commands finish and settles their events. A second one kills them and ends at once, with status 130 \
+(143 by SIGTERM); their events come again.
 
 Examples:
   tradelane subscription consume gate
@@ -131,11 +132,13 @@ pub(super) async fn run(arguments: &ConsumeArguments) -> Result<(), Failure> {
     }
     // The node fills its default in; an older one that does not has this one.
     let lease = definition.lease.and_then(|lease| Duration::try_from(lease).ok()).unwrap_or(Duration::from_secs(30));
+    let running = Running::default();
     let exec = arguments.exec.clone().map(|command| Exec {
         command,
         time_limit: arguments.time_limit,
         subscription: arguments.name.clone(),
         lease,
+        running: running.clone(),
     });
     let mut consumer = Consumer {
         channel: settings.channel().await?,
@@ -151,25 +154,26 @@ pub(super) async fn run(arguments: &ConsumeArguments) -> Result<(), Failure> {
     };
     let stop = consumer.stop.clone();
     let retry_for = Duration::from_secs(arguments.retry_for);
-    let ended = tokio::select! {
-        ended = consumer.run(retry_for) => ended,
-        interrupted = interrupted_twice(&stop) => interrupted,
-    };
-    consumer.terminal.flush()?;
-    note(&format!("{} events settled", consumer.settled));
-    ended
-}
-
-/// Asks to stop at the first signal, and returns at the second.
-async fn interrupted_twice(stop: &CancellationToken) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
-    next().await;
-    note("finishing what is under way; once more ends at once");
-    stop.cancel();
-    next().await;
-    Ok(())
+    // A task of its own: while it writes where nobody reads, signals are heard all the same.
+    let mut consuming = tokio::spawn(async move {
+        let ended = consumer.run(retry_for).await;
+        (consumer, ended)
+    });
+    tokio::select! {
+        consumed = &mut consuming => {
+            let broke_off = |error| Failure::new(ExitCode::Failure, format!("consuming broke off: {error}"));
+            let (mut consumer, ended) = consumed.map_err(broke_off)?;
+            consumer.terminal.flush()?;
+            note(&format!("{} events settled", consumer.settled));
+            ended
+        }
+        interrupted = twice(&stop) => {
+            let code = interrupted?;
+            running.kill();
+            consuming.abort();
+            Err(Failure::new(code, ""))
+        }
+    }
 }
 
 impl Consumer {

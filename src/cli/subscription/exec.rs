@@ -1,7 +1,12 @@
 //! A command that is run for one event: what it gets, how long it may take, and what its exit status says of the event. It never outlives
 //! its time limit, and never decides more than that.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    collections::HashSet,
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -35,6 +40,43 @@ pub(super) struct Exec {
     pub(super) subscription: String,
     /// The subscription's lease.
     pub(super) lease: Duration,
+    /// What runs now.
+    pub(super) running: Running,
+}
+
+/// The commands that run now, by their process groups.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Running(Arc<Mutex<HashSet<Pid>>>);
+
+/// One of them, until it has ended.
+struct OneRunning<'a>(&'a Running, Option<Pid>);
+
+impl Running {
+    /// Kills all of them with all that they started.
+    pub(super) fn kill(&self) {
+        for group in self.groups().drain() {
+            // Where it has ended in this moment there is nothing to kill.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    fn begin(&self, group: Option<Pid>) -> OneRunning<'_> {
+        self.groups().extend(group);
+        OneRunning(self, group)
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashSet<Pid>> {
+        // Every change is one step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OneRunning<'_> {
+    fn drop(&mut self) {
+        if let Some(group) = self.1 {
+            self.0.groups().remove(&group);
+        }
+    }
 }
 
 impl Exec {
@@ -45,6 +87,7 @@ impl Exec {
             Err(error) => return rejected(format!("the command cannot be started: {error}")),
         };
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let _runs = self.running.begin(group);
         let mut input = child.stdin.take().expect("its standard input is a pipe");
         let mut text = json::recorded_event(&delivery.event.clone().unwrap_or_default()).to_string();
         text.push('\n');
@@ -149,7 +192,8 @@ mod tests {
     }
 
     async fn run(command: &str, time_limit: Duration, lease: Duration) -> (Verb, Vec<ConsumeRequest>) {
-        let exec = Exec { command: command.to_owned(), time_limit, subscription: "gate".to_owned(), lease };
+        let (command, subscription) = (command.to_owned(), "gate".to_owned());
+        let exec = Exec { command, time_limit, subscription, lease, running: Running::default() };
         let (requests, mut said) = mpsc::channel(64);
         let verb = exec.run(&delivery(), &requests).await;
         drop(requests);

@@ -40,7 +40,7 @@ impl Line {
         }
     }
 
-    pub(super) async fn say(&self, message: consume_request::Message) {
+    pub(super) async fn say(&mut self, message: consume_request::Message) {
         if let Some(requests) = &self.requests {
             // A stream that has ended says so itself, with its reason.
             let _ = requests.send(ConsumeRequest { message: Some(message) }).await;

@@ -28,6 +28,7 @@ mod consume;
 mod dead_letters;
 mod definition;
 mod exec;
+mod interrupted;
 mod line;
 mod show;
 
