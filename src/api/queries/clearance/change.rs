@@ -11,7 +11,7 @@ use crate::{
     log::{LogError, Record},
     views::{
         associations::statement::Subject,
-        clearance::{Concerned, LookedAt},
+        clearance::{Clearance, Concerned, LookedAt},
         finder::Question,
         timeline::GatherError,
     },
@@ -171,10 +171,9 @@ impl Queries {
             Ok(found) => {
                 let own = found.clearance.as_ref().and_then(|clearance| clearance.own_lifecycle());
                 let subject = message(own.map_or(unit, |own| &own.subject));
-                let clearance = found
-                    .clearance
-                    .as_ref()
-                    .map(|clearance| proto::ClearanceStatus { subject: Some(subject), ..self.in_short(clearance) });
+                let clearance = self.told(asking, through, found.clearance.as_ref()).await?;
+                let clearance =
+                    clearance.map(|clearance| proto::ClearanceStatus { subject: Some(subject), ..clearance });
                 Ok(Stood { clearance, looked_at: Some(found.looked_at) })
             }
             Err(error) => too_large(error),
@@ -183,10 +182,10 @@ impl Queries {
 
     async fn stands(&self, asking: &Asking, through: Sequence, subject: &Subject) -> Result<Stood, QueryError> {
         match self.found(asking, through, subject).await {
-            Ok(found) => Ok(Stood {
-                clearance: found.clearance.as_ref().map(|clearance| self.in_short(clearance)),
-                looked_at: Some(found.looked_at),
-            }),
+            Ok(found) => {
+                let clearance = self.told(asking, through, found.clearance.as_ref()).await?;
+                Ok(Stood { clearance, looked_at: Some(found.looked_at) })
+            }
             Err(error) => too_large(error),
         }
     }
@@ -199,8 +198,35 @@ impl Queries {
         Ok(stood)
     }
 
+    /// How a clearance stands at a place. A node that kept something back brings it behind what it told before: until a watch has come as
+    /// far, it tells no release but one that holds there as well.
+    async fn told(
+        &self,
+        asking: &Asking,
+        through: Sequence,
+        clearance: Option<&Clearance>,
+    ) -> Result<Option<proto::ClearanceStatus>, QueryError> {
+        let Some(clearance) = clearance else { return Ok(None) };
+        let mut status = self.in_short(clearance);
+        let from = self.complete_from(&clearance.origins);
+        if status.released && through < from && !self.may_leave_at(asking, from, &clearance.subject).await? {
+            status.released = false;
+            status.obstacles.push(proto::Obstacle::SourceIncomplete.into());
+        }
+        Ok(Some(status))
+    }
+
+    async fn may_leave_at(&self, asking: &Asking, at: Sequence, subject: &Subject) -> Result<bool, QueryError> {
+        self.parts.search_view.wait_until(at).await?;
+        match self.found(asking, at, subject).await {
+            Ok(found) => Ok(found.clearance.is_some_and(|later| later.obstacles.is_empty() && !later.withheld)),
+            Err(GatherError::TooManySubjects | GatherError::TooManyEvents) => Ok(false),
+            Err(GatherError::Log(error)) => Err(error.into()),
+        }
+    }
+
     /// A clearance as a watch tells it: what it comes to, without the steps that brought it there.
-    fn in_short(&self, clearance: &crate::views::clearance::Clearance) -> proto::ClearanceStatus {
+    fn in_short(&self, clearance: &Clearance) -> proto::ClearanceStatus {
         // Each change is told as of its event, and what came later follows: it rests on what the sources are known to have sent by now.
         let mut message = self.clearance_message(clearance, Sequence(u64::MAX));
         message.revised.clear();

@@ -22,4 +22,11 @@ impl Queries {
         };
         nodes.iter().all(is_relied_on)
     }
+
+    /// The place in this node's log up to which some nodes have brought what was missing of them before.
+    pub(super) fn complete_from(&self, nodes: &BTreeSet<SpiffeId>) -> Sequence {
+        let sources = self.parts.federation.sources();
+        let theirs = sources.iter().filter(|source| nodes.contains(&source.node));
+        theirs.map(|source| source.complete_from).max().unwrap_or(Sequence::ZERO)
+    }
 }

@@ -167,3 +167,39 @@ async fn a_watch_tells_no_release_that_rests_on_a_node_which_is_not_relied_on() 
         assert!(!released(&watched(&linked.queries, &linked.node, CUSTOMS, these, 0).await));
     }
 }
+
+#[tokio::test]
+async fn a_watch_tells_no_release_before_a_hold_that_its_node_kept_back_until_it_was_relied_on() {
+    let linked = Linked::start();
+    let voyage = Voyage::new(1, NOW_NS);
+    // At the beginning the node there kept its holds to itself; once it sends them they come behind the release.
+    let told = [voyage.attached(), voyage.lodged(), voyage.released(), voyage.held()];
+    linked.node.append(told.iter().map(from_elsewhere).collect()).await;
+    linked.hear(true);
+    let complete_from = |at: u64| {
+        linked.table.change(&spiffe(ELSEWHERE), Direction::Inbound, |link| link.complete_from = Sequence(at));
+    };
+    let of_goods = [voyage.container_subject()];
+    let tells = async |these: &[SubjectMessage]| {
+        let changes = watched(&linked.queries, &linked.node, CUSTOMS, these, 0).await;
+        let after = changes.iter().filter_map(|changes| changes.changes[0].after.as_ref());
+        after.map(|status| status.obstacles().collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    for these in [&[][..], &of_goods] {
+        complete_from(0);
+        let all_along = tells(these).await;
+        assert_eq!(all_along[all_along.len() - 2..], [vec![], vec![Obstacle::HoldOpen]], "it kept nothing back");
+        complete_from(4);
+        let later = tells(these).await;
+        let expected = [vec![Obstacle::SourceIncomplete], vec![Obstacle::HoldOpen]];
+        assert_eq!(later[later.len() - 2..], expected, "{} subjects", these.len());
+        assert!(later.iter().all(|obstacles| !obstacles.is_empty()), "a release was told: {later:?}");
+    }
+    // A release that holds there as well is told: what was kept back has been lifted since.
+    linked.node.append(vec![from_elsewhere(&voyage.lifted())]).await;
+    complete_from(5);
+    for these in [&[][..], &of_goods] {
+        let lifted = tells(these).await;
+        assert_eq!(lifted[lifted.len() - 3..], [vec![], vec![Obstacle::HoldOpen], vec![]]);
+    }
+}
