@@ -50,8 +50,11 @@ impl<R: BufRead> Pieces<R> {
     /// Begins to cut an input.
     ///
     /// # Errors
-    /// The input cannot be read.
-    pub fn new(reader: R, format: InputFormat) -> io::Result<Self> {
+    /// The input cannot be read, or is no text: said once, and not of each of its lines.
+    pub fn new(mut reader: R, format: InputFormat) -> io::Result<Self> {
+        if let Some(words) = other_than_text(reader.fill_buf()?) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
         let mut pieces = Self { reader, line: 0, read_bytes: 0, ready: VecDeque::new(), ended: false };
         match format {
             InputFormat::Ndjson => {}
@@ -149,6 +152,19 @@ impl<R: BufRead> Iterator for Pieces<R> {
             None if self.ended => None,
             None => self.next_line().transpose(),
         }
+    }
+}
+
+/// What people have in its place, by how it begins.
+const fn other_than_text(beginning: &[u8]) -> Option<&'static str> {
+    match beginning {
+        [0x1f, 0x8b, ..] => Some("it is compressed by gzip: gunzip -c FILE | tradelane publish"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("it is compressed by zstd: zstd -dc FILE | tradelane publish"),
+        [b'P', b'K', 3, 4, ..] => Some("it is a ZIP archive: unzip -p FILE | tradelane publish"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(
+            "it is in UTF-16, as some programs of Windows write it: iconv -f UTF-16 -t UTF-8 FILE | tradelane publish",
+        ),
+        _ => None,
     }
 }
 
@@ -265,5 +281,22 @@ mod tests {
         let pieces = cut(&long, InputFormat::Ndjson);
         assert!(pieces[0].1.as_ref().unwrap_err().contains("longer than"), "{:?}", pieces[0].1.is_ok());
         assert_eq!(pieces[1], good(2, "{}"));
+    }
+
+    #[test]
+    fn what_is_no_text_is_said_once_with_what_to_do() {
+        let utf_16: Vec<u8> = "\u{feff}{}\n{}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (input, words) in [
+            (&utf_16[..], "UTF-16"),
+            (b"\xfe\xff\0{\0}", "UTF-16"),
+            (b"\x1f\x8b\x08\0\n\n", "gunzip"),
+            (b"\x28\xb5\x2f\xfd\0\n", "zstd"),
+            (b"PK\x03\x04\0\n", "unzip"),
+        ] {
+            for format in [InputFormat::Auto, InputFormat::Ndjson, InputFormat::Json] {
+                let refused = Pieces::new(input, format).unwrap_err().to_string();
+                assert!(refused.contains(words), "{refused}");
+            }
+        }
     }
 }
