@@ -98,17 +98,13 @@ impl SettingFlags {
                 *setting = Some(prost_types::Duration::try_from(said).map_err(longer)?);
             }
         }
-        for (flag, said, setting) in [
-            ("--outstanding-max", self.outstanding_max, &mut definition.outstanding_max),
-            ("--attempts-max", self.attempts_max, &mut definition.attempts_max),
-            ("--dead-letters-max", self.dead_letters_max, &mut definition.dead_letters_max),
+        for (said, setting) in [
+            (self.outstanding_max, &mut definition.outstanding_max),
+            (self.attempts_max, &mut definition.attempts_max),
+            (self.dead_letters_max, &mut definition.dead_letters_max),
         ] {
-            match said {
-                // In a message zero means that nothing is said.
-                Some(0) => return Err(Failure::usage(format!("{flag}: must be at least 1"))),
-                Some(said) => *setting = said,
-                None => {}
-            }
+            // Never zero, which in a message means that nothing is said.
+            *setting = said.unwrap_or(*setting);
         }
         Ok(())
     }
@@ -165,12 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_a_unit_and_counts_are_not_zero() {
+    fn durations_have_a_unit_and_deliveries_a_word_that_is_known() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         for wrong in ["30", "s", "1d", "-1s", "99999999999999999999s", ""] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
-        assert!(made(&["--attempts-max", "0"]).unwrap_err().contains("--attempts-max: must be at least 1"));
         assert!(made(&["--delivery", "single"]).unwrap_err().contains("--delivery: \"single\" is none of"));
     }
 }
