@@ -14,6 +14,8 @@ use super::{
 const ROUNDS_DEFAULT: u64 = 50;
 /// A data directory lives through so many kills; then a new one begins, so that reading everything after each start stays cheap.
 const ROUNDS_A_LIFE: u64 = 10;
+/// A machine that is so much slower than usual still proves something.
+const SLOWER_MAX: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_or_shown_is_lost_to_a_kill() {
@@ -21,6 +23,7 @@ async fn nothing_acknowledged_or_shown_is_lost_to_a_kill() {
     let mut random = Rng::with_seed(seed);
     let world = World::new();
     let (mut tally, mut round) = (Tally::default(), 0);
+    let (whole, mut rounds, rounds_max) = (rounds >= ROUNDS_DEFAULT, rounds, rounds * SLOWER_MAX);
     while round < rounds {
         let data_dir = world.folder().join(format!("data-{round}"));
         let mut life = Life::new(&world, &data_dir, random.u64(..));
@@ -43,13 +46,20 @@ async fn nothing_acknowledged_or_shown_is_lost_to_a_kill() {
         stop_in_order(&world, &mut life).await;
         life.count(&mut tally);
         std::fs::remove_dir_all(&data_dir).expect("the directory is ours");
+        // A slow machine stores less between two kills: it is killed more often, so that as much is proven there.
+        if whole && round == rounds && !has_seen_all(&tally) {
+            rounds = (rounds + ROUNDS_A_LIFE).min(rounds_max);
+        }
     }
     say(&format!("kills: {rounds} rounds, 0 lost; {tally:?}"));
-    if rounds >= ROUNDS_DEFAULT {
-        assert!(tally.acknowledged > 1_000, "the load was too small to prove anything: {tally:?}");
-        assert!(tally.struck_in_start > 0, "no kill came during a start: {tally:?}");
-        assert!(tally.halves_begun > 0 && tally.runs_written > 0 && tally.merges_done > 0, "{tally:?}");
-    }
+    assert!(!whole || has_seen_all(&tally), "the load was too small to prove anything: {tally:?}");
+}
+
+/// Whether kills met all that a node does under load.
+const fn has_seen_all(tally: &Tally) -> bool {
+    let stored =
+        tally.acknowledged > 1_000 && tally.halves_begun > 0 && tally.runs_written > 0 && tally.merges_done > 0;
+    stored && tally.struck_in_start > 0
 }
 
 /// A life ends with a stop in order, after which nothing at all may be missing.

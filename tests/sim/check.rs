@@ -356,9 +356,10 @@ impl Check<'_> {
         let receivers: Vec<usize> =
             (0..self.plan.nodes.len()).filter(|receiver| self.takes_from(*receiver, restored.node)).collect();
         for receiver in receivers {
-            // Who ended in the middle of an append may have forgotten how far it was, and an operator's word takes the notice away.
+            // A link that ended in the middle of an append may have forgotten how far it was, and an operator's word takes the notice away.
+            // Every change of the receiver's peers file begins its links anew.
             let undisturbed = !self.plan.actions.iter().any(|(_, action)| match action {
-                Action::Die { node, .. } | Action::Stop { node } => *node == receiver,
+                Action::Die { node, .. } | Action::Stop { node } | Action::Pause { node, .. } => *node == receiver,
                 Action::OrderPause { node, peer }
                 | Action::OrderResume { node, peer }
                 | Action::OrderAgain { node, peer } => (*node, *peer) == (receiver, restored.node),
