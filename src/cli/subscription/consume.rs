@@ -308,11 +308,12 @@ impl Consumer {
 
     async fn begin(&mut self, line: &mut Line, deliveries: Vec<Delivery>) -> Result<(), Failure> {
         let Some(exec) = &self.exec else {
-            for delivery in &deliveries {
-                self.write(delivery)?;
-            }
-            // What was written is out of our hands first; only then is it acknowledged.
-            self.terminal.flush()?;
+            // Where nobody reads, this thread stands still: another hears signals and the node meanwhile.
+            tokio::task::block_in_place(|| {
+                deliveries.iter().try_for_each(|delivery| self.write(delivery))?;
+                // What was written is out of our hands first; only then is it acknowledged.
+                Ok::<(), Failure>(self.terminal.flush()?)
+            })?;
             let names = deliveries.iter().map(exec::name).collect();
             line.settle(names, Verb::Acknowledge(Acknowledge {})).await;
             return Ok(());
