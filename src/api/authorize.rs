@@ -109,7 +109,7 @@ impl Inner {
                     Refused::new(Code::PermissionDenied, "NOT_A_PEER", message)
                 }
                 Err(CallRefusal::OnlyReplicates) => {
-                    let message = "a node of the peers file may call nothing but PeerService and health";
+                    let message = "a node of the peers file may call nothing but PeerService, health and reflection";
                     Refused::new(Code::PermissionDenied, "ONLY_REPLICATES", message)
                 }
             }

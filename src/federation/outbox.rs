@@ -30,6 +30,8 @@ use crate::{
 
 /// A receiver that has opened a stream says hello within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A line that looks broken from one side is not waited for on the other longer than this.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 /// A quiet source says so often that it is alive, and how far it has looked.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A batch is sent once its events have so many bytes: one commit of the receiver takes several.
@@ -67,21 +69,26 @@ impl Outbox {
     }
 
     /// Serves the stream to its end, which is told to the receiver and to the operators.
-    pub(super) async fn serve(self, mut requests: Requests, reservation: Reservation) {
+    pub(super) async fn serve(self, requests: Requests, reservation: Reservation) {
+        let mut requests: Requests = Box::pin(requests.fuse());
         let (parts, peer, responses) = (self.parts.clone(), self.caller.id.clone(), self.responses.clone());
+        let superseded = self.superseded.clone();
         let table = &parts.table;
         table.set_state(&peer, Direction::Outbound, LinkState::Connecting, "");
         let ended = match self.begin(&mut requests, reservation).await {
             Ok(sending) => sending.run(&mut requests).await,
             Err(ended) => ended,
         };
+        // It may have said why before it went, while this side was busy with sending.
+        let last_word = if matches!(ended, Ended::Broken(_)) { last_word(&mut requests).await } else { None };
+        let ended = last_word.unwrap_or(ended);
         if let Ended::Here(reason, detail) = &ended {
             // A receiver that has gone does not want to know.
             let told = responses.send(Ok(messages::source_end(*reason, detail.clone())));
             let _ = timeout(HELLO_TIMEOUT, told).await;
         }
         // Another stream of the same receiver has taken over the line.
-        if matches!(ended, Ended::Here(ReplicationEndReason::Superseded, _)) {
+        if superseded.is_cancelled() || matches!(ended, Ended::Here(ReplicationEndReason::Superseded, _)) {
             return;
         }
         // The receiver dials again: here is nothing to do but to wait for it.
@@ -220,6 +227,18 @@ impl Outbox {
             }
         }
     }
+}
+
+/// How a receiver that is gone ended the stream, if it said so: what it said and nobody has read yet is there at once.
+async fn last_word(requests: &mut Requests) -> Option<Ended> {
+    let reading = async {
+        loop {
+            if let Some(replicate_request::Message::End(end)) = requests.next().await?.ok()?.message {
+                return Some(Ended::there(&end));
+            }
+        }
+    };
+    timeout(LAST_WORD_TIMEOUT, reading).await.ok().flatten()
 }
 
 impl From<TakenOver> for Ended {

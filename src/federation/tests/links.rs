@@ -1,5 +1,5 @@
-//! When a link is tried again: seldom where nobody answers, never in step with others, and soon only after something was delivered. Time is
-//! simulated: it passes at once where nobody works.
+//! When a link is tried again: seldom where nobody answers, never in step with others, and soon only after something was delivered; and how
+//! a source hears why it ended. Where pauses are measured, time is simulated: it passes at once where nobody works.
 
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -10,8 +10,9 @@ use super::{
     *,
 };
 use crate::{
-    federation::{dial::Line, link::Link},
+    federation::{dial::Line, link::Link, messages},
     wire::proto::{
+        ReplicationEndReason,
         peer_service_server::{PeerService, PeerServiceServer},
         replicate_request,
     },
@@ -112,4 +113,33 @@ async fn only_a_delivered_acknowledgement_makes_the_pauses_short_again() {
     assert!(pauses[6] <= Duration::from_millis(1_001), "it was delivered: {pauses:?}");
     assert!(Duration::from_secs(1) <= pauses[8], "and then it was dead: {pauses:?}");
     assert_eq!(*side.log.tail().borrow(), Sequence(1));
+}
+
+#[tokio::test]
+async fn a_source_that_is_busy_with_sending_hears_why_the_receiver_went() {
+    let (a, b) = (Side::new('a', vec![peer('b')], ALL), Side::new('b', vec![peer('a')], ALL));
+    // More than the line takes of what nobody reads.
+    for start in (0..2_000).step_by(400) {
+        a.publish(&(start..start + 400).map(|n| discharged('a', n)).collect::<Vec<_>>()).await;
+    }
+    let (requests, outgoing) = mpsc::channel(4);
+    let (responses, mut incoming) = mpsc::channel(1);
+    let hello = Inbox::new(b.federation.parts().clone(), Arc::new(peer('a')), requests.clone()).hello();
+    requests.try_send(hello).expect("there is room");
+    let (federation, caller) = (a.federation.clone(), caller(&b.node));
+    let serving = tokio::spawn(async move {
+        federation.serve(caller, Box::pin(ReceiverStream::new(outgoing).map(Ok)), responses).await;
+    });
+    incoming.recv().await.expect("a hello").expect("no failure");
+    // One batch is on the line; the next one does not fit.
+    while incoming.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let end = messages::receiver_end(ReplicationEndReason::Refused, "PUBLISHER_NOT_AT_HOME: of x".to_owned());
+    requests.try_send(end).expect("there is room");
+    drop((requests, incoming));
+    timeout(PATIENCE, serving).await.expect("it ends").expect("no panic");
+    let link = a.federation.table().status(&b.node).outbound;
+    assert_eq!(link.state, LinkState::Refused, "{link:?}");
+    assert!(link.last_error.contains("PUBLISHER_NOT_AT_HOME: of x"), "{}", link.last_error);
 }
