@@ -46,7 +46,14 @@ pub(super) struct Exec {
 
 /// The commands that run now, by their process groups.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<HashSet<Pid>>>);
+pub(super) struct Running(Arc<Mutex<Groups>>);
+
+#[derive(Debug, Default)]
+struct Groups {
+    running: HashSet<Pid>,
+    /// They were killed, and none begins any more.
+    killed: bool,
+}
 
 /// One of them, until it has ended.
 struct OneRunning<'a>(&'a Running, Option<Pid>);
@@ -54,18 +61,28 @@ struct OneRunning<'a>(&'a Running, Option<Pid>);
 impl Running {
     /// Kills all of them with all that they started.
     pub(super) fn kill(&self) {
-        for group in self.groups().drain() {
+        let mut groups = self.groups();
+        groups.killed = true;
+        for group in groups.running.drain() {
             // Where it has ended in this moment there is nothing to kill.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 
-    fn begin(&self, group: Option<Pid>) -> OneRunning<'_> {
-        self.groups().extend(group);
-        OneRunning(self, group)
+    /// Starts one, so that no other thread finds it started and not among these.
+    fn begin(&self, start: impl FnOnce() -> std::io::Result<Child>) -> std::io::Result<(Child, OneRunning<'_>)> {
+        let mut groups = self.groups();
+        if groups.killed {
+            return Err(std::io::Error::other("the program ends"));
+        }
+        let child = start()?;
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        groups.running.extend(group);
+        drop(groups);
+        Ok((child, OneRunning(self, group)))
     }
 
-    fn groups(&self) -> MutexGuard<'_, HashSet<Pid>> {
+    fn groups(&self) -> MutexGuard<'_, Groups> {
         // Every change is one step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +91,7 @@ impl Running {
 impl Drop for OneRunning<'_> {
     fn drop(&mut self) {
         if let Some(group) = self.1 {
-            self.0.groups().remove(&group);
+            self.0.groups().running.remove(&group);
         }
     }
 }
@@ -82,12 +99,11 @@ impl Drop for OneRunning<'_> {
 impl Exec {
     /// Runs the command for one delivery, extends the lease meanwhile, and answers what became of the event.
     pub(super) async fn run(&self, delivery: &Delivery, requests: &mpsc::Sender<ConsumeRequest>) -> Verb {
-        let mut child = match self.start(delivery) {
-            Ok(child) => child,
+        let (mut child, runs) = match self.running.begin(|| self.start(delivery)) {
+            Ok(begun) => begun,
             Err(error) => return rejected(format!("the command cannot be started: {error}")),
         };
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let _runs = self.running.begin(group);
+        let group = runs.1;
         let mut input = child.stdin.take().expect("its standard input is a pipe");
         let mut text = json::recorded_event(&delivery.event.clone().unwrap_or_default()).to_string();
         text.push('\n');
