@@ -1,11 +1,14 @@
 //! THE DOOR OUT: a cursor over the log. Old and new events take the same path: a follower reads what is stored and waits on the watch of
-//! the durable tail. It never filters by more than the terms that skip whole blocks, and it never keeps what it has returned.
+//! the durable tail. It never filters by more than terms that rule out every match, and it never keeps what it has returned.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::contract::{Chunk, EventLog, LogError};
+use super::{
+    contract::{Chunk, EventLog, LogError},
+    lookout::{Lookout, Resting},
+};
 use crate::domain::{Sequence, filter::TermPlan};
 
 /// How long a quiet follower lets commits gather before it looks at them: short beside any network, long beside a commit, so that a
@@ -20,6 +23,8 @@ pub struct Follower {
     bytes_max: usize,
     terms: Option<Arc<TermPlan>>,
     quiet: bool,
+    lookout: Option<Arc<Lookout>>,
+    resting: Option<Resting>,
 }
 
 /// Why a follower cannot go on. Its cursor is unchanged: another may begin there.
@@ -38,7 +43,13 @@ impl Follower {
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, after: Sequence, bytes_max: usize, terms: Option<Arc<TermPlan>>) -> Self {
         let tail = log.tail();
-        Self { log, tail, cursor: after, bytes_max, terms, quiet: false }
+        Self { log, tail, cursor: after, bytes_max, terms, quiet: false, lookout: None, resting: None }
+    }
+
+    /// The same, but while it is quiet and has terms, it leaves it to a lookout over its log to find what it may have to read.
+    #[must_use]
+    pub fn resting_at(self, lookout: &Arc<Lookout>) -> Self {
+        Self { lookout: Some(Arc::clone(lookout)), ..self }
     }
 
     /// The last place that was examined: where a follower that comes after this one begins.
@@ -53,20 +64,38 @@ impl Follower {
         *self.tail.borrow()
     }
 
-    /// Says whether the chunks of late held nothing for this follower's reader. A quiet follower is woken once for all the commits of
-    /// [`QUIET_COALESCE`]; the other at once.
+    /// Says whether the chunks of late held nothing for this follower's reader. A quiet follower rests at its lookout; where that cannot be,
+    /// it is woken once for all the commits of [`QUIET_COALESCE`]. The other is woken at once.
     pub const fn set_quiet(&mut self, quiet: bool) {
         self.quiet = quiet;
     }
 
+    /// Counts as examined what the lookout found to hold nothing for this follower, and returns the cursor.
+    pub fn pass_over(&mut self) -> Sequence {
+        if let Some(resting) = &self.resting {
+            self.cursor = self.cursor.max(resting.passed());
+        }
+        self.cursor
+    }
+
     /// The next stretch of the log; waits until there is one.
     ///
-    /// Cancel-safe: the cursor moves in the moment in which the chunk is returned, so a dropped call has taken nothing.
+    /// Cancel-safe: the cursor moves over events in the moment in which the chunk with them is returned, so a dropped call has taken
+    /// nothing. What the lookout found to hold nothing it may have passed over.
     ///
     /// # Errors
     /// The log is closed or cannot be read.
     pub async fn next(&mut self) -> Result<Chunk, FollowError> {
         loop {
+            if self.rests() {
+                if let Some(resting) = &self.resting {
+                    resting.woken().await;
+                }
+                self.pass_over();
+                // It looks for itself now, also where the lookout has ended.
+                self.resting = None;
+                self.quiet = false;
+            }
             // Looked at before reading: a commit between the read and the wait then ends the wait at once.
             let tail = *self.tail.borrow_and_update();
             if self.cursor < tail {
@@ -85,6 +114,19 @@ impl Follower {
                 tokio::time::sleep(QUIET_COALESCE).await;
             }
         }
+    }
+
+    /// Whether the lookout looks out for it, from where it is now on.
+    fn rests(&mut self) -> bool {
+        if !self.quiet {
+            self.pass_over();
+            self.resting = None;
+        } else if self.resting.is_none()
+            && let (Some(lookout), Some(terms)) = (&self.lookout, &self.terms)
+        {
+            self.resting = lookout.rest(terms, self.cursor);
+        }
+        self.resting.is_some()
     }
 }
 

@@ -15,7 +15,7 @@ use super::contract::{
 };
 use crate::{
     clock::Clock,
-    domain::{Epoch, EventId, HeaderRef, Sequence, SpiffeId, filter::TermPlan, term::TermHash},
+    domain::{Epoch, EventId, HeaderRef, Sequence, SpiffeId, filter::TermPlan, header::origin_term, term::TermHash},
 };
 
 mod admit;
@@ -64,6 +64,7 @@ struct State {
     failing: Option<AppendError>,
     honours_terms: bool,
     append_calls: u64,
+    read_calls: u64,
 }
 
 /// One direct revision.
@@ -107,6 +108,7 @@ impl MemoryLog {
             failing: None,
             honours_terms: true,
             append_calls: 0,
+            read_calls: 0,
         };
         let tail = watch::Sender::new(Sequence::ZERO);
         Self { clock, content_equal, epochs: epochs.into(), state: Mutex::new(state), tail }
@@ -183,6 +185,12 @@ impl MemoryLog {
         self.state().append_calls
     }
 
+    /// How often `read` was called.
+    #[must_use]
+    pub fn read_calls(&self) -> u64 {
+        self.state().read_calls
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock means that a test failed inside; what it left is still whole, since nothing here panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -195,7 +203,8 @@ impl MemoryLog {
     /// The records after a place that are durable, and the tail.
     fn read_now(&self, after: Sequence, bytes_max: usize, terms: Option<&TermPlan>) -> Result<Option<Chunk>, LogError> {
         let tail = *self.tail.borrow();
-        let state = self.state();
+        let mut state = self.state();
+        state.read_calls += 1;
         if after.next() < state.first_retained {
             return Err(LogError::BeforeFirst { asked: after.next(), first: state.first_retained });
         }
@@ -235,6 +244,7 @@ fn may_match(block: &[Record], plan: &TermPlan) -> bool {
             }),
             Err(_) => return true,
         }
+        terms.extend(record.origin.as_ref().map(|origin| origin_term(origin.node.as_str())));
     }
     plan.iter().any(|all_of| all_of.iter().all(|any_of| any_of.iter().any(|term| terms.contains(term))))
 }

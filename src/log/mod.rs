@@ -7,6 +7,7 @@ pub mod contract;
 #[cfg(test)]
 mod contract_suite;
 pub mod follow;
+pub mod lookout;
 pub mod memory;
 pub mod sled_log;
 
@@ -17,5 +18,6 @@ pub use contract::{
     REVISIONS_FOLLOWED_MAX, Record, Refusal, UNRESOLVED_REVISIONS_MAX, Verdict,
 };
 pub use follow::{FollowError, Follower};
+pub use lookout::Lookout;
 pub use memory::MemoryLog;
 pub use sled_log::codec::chain_after;

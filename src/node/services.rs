@@ -20,7 +20,7 @@ use crate::{
     domain::code_lists::CodeLists,
     federation::{Federation, FederationParts, PeerTable},
     identity::Identity,
-    log::{LastAcknowledged, sled_log::OpenedLog},
+    log::{LastAcknowledged, Lookout, sled_log::OpenedLog},
     publish::{Door, DoorParts, EventQuota, PublishLimits},
     subscribe::{
         Sessions, Subscriptions, SubscriptionsParts,
@@ -76,7 +76,8 @@ impl Shared<'_> {
         let log = &self.opened.log;
         let index = &self.opened.search_index;
         let associations = Arc::new(Associations::default());
-        let durable = Arc::new(self.durable(associations.clone())?);
+        let lookout = Lookout::new(log.clone(), self.tasks.clone());
+        let durable = Arc::new(self.durable(associations.clone(), lookout.clone())?);
         let search = SearchView::new(index.clone(), node.clone());
         let bound = AssociationsView::new(associations.clone(), log.clone(), index.clone());
         let search_view = run_view(self.tasks, "view search", Runner::new(Arc::new(search), log.clone()));
@@ -85,6 +86,7 @@ impl Shared<'_> {
 
         let subscriptions = Arc::new(Subscriptions::new(SubscriptionsParts {
             log: log.clone(),
+            lookout,
             access: self.identity.access().clone(),
             bindings: associations.clone(),
             clock: self.clock.clone(),
@@ -189,9 +191,10 @@ impl Shared<'_> {
         })
     }
 
-    fn durable(&self, associations: Arc<Associations>) -> Result<DurableSubscriptions, String> {
+    fn durable(&self, associations: Arc<Associations>, lookout: Arc<Lookout>) -> Result<DurableSubscriptions, String> {
         DurableSubscriptions::open(DurableParts {
             log: self.opened.log.clone(),
+            lookout,
             store: self.opened.state.clone(),
             access: self.identity.access().clone(),
             bindings: associations,

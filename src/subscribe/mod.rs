@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     domain::{Filter, Position, SpiffeId, bindings::BindingsFeed, header::SubjectTerm},
     identity::{Access, Caller, Narrowing},
-    log::{EventLog, Follower, LogError, Record},
+    log::{EventLog, Follower, LogError, Lookout, Record},
     tasks::{OnFailure, Tasks},
 };
 
@@ -57,6 +57,8 @@ impl Default for SessionLimits {
 pub struct SubscriptionsParts {
     /// What is followed.
     pub log: Arc<dyn EventLog>,
+    /// Where those rest whom nothing of late concerned.
+    pub lookout: Arc<Lookout>,
     /// Who may read what.
     pub access: Arc<Access>,
     /// Which participants associations bind to which subjects.
@@ -256,7 +258,8 @@ impl Subscriptions {
             .ok_or(SubscribeError::TooManySessions { sessions_max: parts.limits.sessions_max })?;
 
         let follower =
-            Follower::new(Arc::clone(&parts.log), after.sequence, session::CHUNK_BYTES_MAX, sight.term_plan());
+            Follower::new(Arc::clone(&parts.log), after.sequence, session::CHUNK_BYTES_MAX, sight.term_plan())
+                .resting_at(&parts.lookout);
         let (window, stream) = window::window(after, &parts.limits);
         let guard = guard::Guard::new(caller, parts, generation, sight);
         let session = session::Session::new(follower, guard, window, entry, after, parts);

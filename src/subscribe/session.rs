@@ -94,6 +94,7 @@ impl Session {
     }
 
     async fn step(&mut self) -> Result<(), EndReason> {
+        self.pass_over()?;
         self.tell_distance().await?;
         let progress_due = tokio::time::sleep_until(self.progress_due);
         let chunk = tokio::select! {
@@ -104,12 +105,24 @@ impl Session {
             chunk = self.follower.next() => Some(chunk.map_err(unreadable)?),
         };
         let Some(chunk) = chunk else {
+            self.pass_over()?;
             let time_ns = self.guard.now_ns();
             return self.send(SessionMessage::Progress { position: self.reached, time_ns }).await;
         };
         self.wait_for_associations(chunk.through).await?;
         self.announce_widening(chunk.through).await?;
         self.deliver(&chunk).await
+    }
+
+    /// What the follower passed over at rest did not concern the reader.
+    fn pass_over(&mut self) -> Result<(), EndReason> {
+        let through = self.follower.pass_over();
+        if self.reached.sequence < through {
+            // Asked afterwards: what her rights admit since then was not passed over under them.
+            self.guard.check()?;
+            self.move_to(through, 0);
+        }
+        Ok(())
     }
 
     /// Says once when the reader has everything, and once when she is far behind.
@@ -187,7 +200,8 @@ impl Session {
         } else {
             self.send_events(batch, chunk.through).await?;
         }
-        self.follower.set_quiet(!seen);
+        // Who is to hear that she has everything hears it of the last commit.
+        self.follower.set_quiet(!seen && self.caught_up);
         Ok(())
     }
 

@@ -7,11 +7,17 @@ use crate::{
     domain::{
         Filter, HeaderRef, Sequence, SpiffeId,
         bindings::{BindingsFeed, NewBinding},
+        codes::body,
         filter::{FilterSpec, MatchContext, TermPlan},
+        header::origin_term,
+        term::{TermHash, TermKind},
     },
     identity::{Action, Rights, policy::Grant},
     log::{LogError, Record},
 };
+
+/// Grants with more filters than this are judged event by event: an index of so many would cost more than it saves.
+const PLAN_FILTERS_MAX: usize = 64;
 
 /// What a session sees.
 pub(super) struct Sight {
@@ -85,11 +91,38 @@ impl Sight {
         Ok(self.rights.permits(Action::Read, &header, &context, now_ns))
     }
 
-    /// What rules out blocks of the log; none where the filters say nothing that a block's fingerprint knows.
+    /// What rules out events that are not to be seen: by the filters, or where there are none by the grants in force. None where these say
+    /// nothing that an index knows, or too much.
     pub(super) fn term_plan(&self) -> Option<Arc<TermPlan>> {
-        let plan: TermPlan = self.filters.iter().map(|filter| filter.term_plan(&self.rights.who)).collect();
-        let rules_out = !plan.is_empty() && plan.iter().all(|all_of| !all_of.is_empty());
-        rules_out.then(|| Arc::new(plan))
+        let mut plan = TermPlan::new();
+        if !self.filters.is_empty() {
+            plan.extend(self.filters.iter().map(|filter| self.terms_of(filter, &self.rights.who)));
+        } else if self.judges == Judges::Events {
+            for name in self.names() {
+                // Her own events she reads without a grant.
+                plan.push(vec![vec![TermHash::of(TermKind::Publisher, &[name.as_str().as_bytes()])]]);
+                let granted = self.in_force.iter().flat_map(|grant| &grant.compiled);
+                plan.extend(granted.map(|filter| self.terms_of(filter, name)));
+            }
+        }
+        if plan.is_empty() || plan.iter().any(Vec::is_empty) || PLAN_FILTERS_MAX < plan.len() {
+            return None;
+        }
+        if self.needs_bindings {
+            // What widens her view she is told of when it comes.
+            plan.push(vec![vec![TermHash::of(TermKind::BodyType, &[&[body::ASSOCIATION]])]]);
+        }
+        Some(Arc::new(plan))
+    }
+
+    /// What an event that a filter matches must have. Events of this node's own do not bear its name as a term.
+    fn terms_of(&self, filter: &Filter, caller: &SpiffeId) -> Vec<Vec<TermHash>> {
+        let own = origin_term(self.node.as_str());
+        filter.term_plan(caller).into_iter().filter(|any_of| !any_of.contains(&own)).collect()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &SpiffeId> {
+        std::iter::once(&self.rights.who).chain(self.rights.former_names.iter())
     }
 
     /// True where associations decide what is seen: events are then judged only when the associations before them are applied.
@@ -100,9 +133,8 @@ impl Sight {
     /// What the caller was newly bound to, under any of her names, by associations that stand after a place and not after another, in
     /// order.
     pub(super) fn newly_bound(&self, after: Sequence, through: Sequence) -> Vec<NewBinding> {
-        let names = std::iter::once(&self.rights.who).chain(self.rights.former_names.iter());
         let mut bound: Vec<NewBinding> = Vec::new();
-        for binding in names.flat_map(|name| self.bindings.newly_bound(name.as_str(), after)) {
+        for binding in self.names().flat_map(|name| self.bindings.newly_bound(name.as_str(), after)) {
             if binding.sequence <= through && !bound.contains(&binding) {
                 bound.push(binding);
             }
@@ -113,8 +145,7 @@ impl Sight {
 
     /// Whether some of what the caller was bound to by associations that stand after a place is not kept any more.
     pub(super) fn has_forgotten_bindings(&self, after: Sequence) -> bool {
-        let mut names = std::iter::once(&self.rights.who).chain(self.rights.former_names.iter());
-        names.any(|name| after < self.bindings.forgotten_through(name.as_str()))
+        self.names().any(|name| after < self.bindings.forgotten_through(name.as_str()))
     }
 
     /// When the next grant begins or ends.

@@ -21,7 +21,7 @@ use crate::{
     },
     identity::policy::{Policy, Successors, file},
     log::{
-        MemoryLog,
+        Lookout, MemoryLog,
         contract::{AppendBatch, AppendMode, BATCH_EVENTS_MAX, NewEvent},
     },
 };
@@ -29,6 +29,7 @@ use crate::{
 mod associations;
 mod delivery;
 mod ends;
+mod resting;
 
 const PORT: &str = "spiffe://port.gov.pk/terminal/south";
 pub(super) const CUSTOMS: &str = "spiffe://customs.gov.pk/agency/karachi";
@@ -106,6 +107,7 @@ impl Room {
         let draining = CancellationToken::new();
         let subscriptions = Subscriptions::new(SubscriptionsParts {
             log: Arc::clone(&log) as _,
+            lookout: Lookout::new(Arc::clone(&log) as _, Tasks::new()),
             access: Arc::clone(&access),
             bindings: Arc::clone(&bindings) as _,
             clock: Arc::clone(&clock) as _,

@@ -287,9 +287,9 @@ async fn a_shared_one_is_settled_event_by_event_and_dead_letters_are_kept_replay
     assert_eq!(get(&mut customs, "work").await.lag_events, 6, "the position never passes what is not settled");
     a.settled(&of_a[..1], park("unreadable"), SettlementOutcome::Done).await;
     a.settled(&of_a[1..2], reject("no such bill"), SettlementOutcome::Done).await;
-    let again = a.delivery().await.expect("it comes again");
+    let again = b.delivery().await.expect("it comes again, to whoever has nothing");
     assert_eq!((sequence(&again), again.delivery_attempt), (2, 2));
-    a.settled(&[again], reject("still no such bill"), SettlementOutcome::Done).await;
+    b.settled(&[again], reject("still no such bill"), SettlementOutcome::Done).await;
     a.settled(&of_a[2..], acknowledge(), SettlementOutcome::Done).await;
     assert_eq!(get(&mut customs, "work").await.lag_events, 0);
 

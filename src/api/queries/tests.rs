@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     clock::{SystemClock, TestClock},
     domain::EventId,
+    log::Lookout,
     store::MemoryStore,
     subscribe::durable::{DurableLimits, DurableParts},
     tasks::Tasks,
@@ -64,6 +65,7 @@ pub(super) fn queries_beside(node: &TestNode, federation: Federation, clock: Arc
     let access = Arc::new(Access::new(policy(POLICY)));
     let durable = DurableSubscriptions::open(DurableParts {
         log: Arc::clone(&node.log) as _,
+        lookout: Lookout::new(Arc::clone(&node.log) as _, Tasks::new()),
         store: Arc::new(MemoryStore::default()),
         access: Arc::clone(&access),
         bindings: Arc::clone(&node.associations) as _,

@@ -12,14 +12,19 @@ use crate::domain::{
 const DAYS_MAX: i64 = 40;
 
 impl Filter {
-    /// The AND-list of OR-lists of terms that every matching event has. A "$caller" party is resolved for the given caller; a party that
+    /// The AND-list of OR-lists of terms that every matching event has; first those that the fewest events have, as a rule. A "$caller" party is resolved for the given caller; a party that
     /// can also be found by association gives no term, since the event need not name it.
     #[must_use]
     pub fn term_plan(&self, caller: &SpiffeId) -> Vec<Vec<TermHash>> {
         let number = |kind: TermKind| move |number: u8| Some(TermHash::of(kind, &[&[number]]));
         let mut plan = Vec::new();
         let mut add = |terms: Option<Vec<TermHash>>| plan.extend(terms.filter(|terms| !terms.is_empty()));
-        add(self.subjects.iter().map(SubjectPattern::terms).collect::<Option<Vec<_>>>().map(|lists| lists.concat()));
+        let subjects: Option<Vec<_>> = self.subjects.iter().map(SubjectPattern::terms).collect();
+        let subjects = subjects.map(|lists| lists.concat());
+        // The kind alone nearly every event has.
+        let (values, kinds) =
+            if self.subjects.iter().all(|one| !one.values.is_empty()) { (subjects, None) } else { (None, subjects) };
+        add(values);
         add(self.places.iter().map(PlacePattern::term).collect());
         add(self.parties.iter().map(|party| party.term(caller)).collect());
         add(self.commodity_prefixes.iter().map(|prefix| Some(prefix_term(prefix))).collect());
@@ -30,6 +35,7 @@ impl Filter {
         add(self.classifiers.numbers().map(number(TermKind::Classifier)).collect());
         add(self.procedures.numbers().map(number(TermKind::Procedure)).collect());
         add(self.modes.numbers().map(number(TermKind::Mode)).collect());
+        add(kinds);
         plan
     }
 

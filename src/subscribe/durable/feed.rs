@@ -46,6 +46,10 @@ pub(super) struct Seen {
 #[derive(Default)]
 pub(super) struct Feed {
     follower: Option<Follower>,
+    /// Up to here the subscription has heard of what the follower examined.
+    told: Sequence,
+    /// The last stretch held nothing to be seen.
+    seen_nothing: bool,
 }
 
 impl Inner {
@@ -63,21 +67,40 @@ impl Feed {
         self.follower = None;
     }
 
-    /// The next stretch after a place. Cancel-safe: as the follower is.
+    /// The next stretch after a place; `may_rest` where nobody waits to hear that this was the last one. Cancel-safe: as the follower is.
     pub(super) async fn next(
         &mut self,
         parts: &DurableParts,
         seen: &Seen,
         after: Sequence,
+        may_rest: bool,
     ) -> Result<Chunk, FollowError> {
-        if self.follower.as_ref().is_none_or(|follower| follower.cursor() != after) {
+        if self.follower.is_none() || self.told != after {
             let follower = Follower::new(Arc::clone(&parts.log), after, CHUNK_BYTES_MAX, seen.sight.term_plan());
-            self.follower = Some(follower);
+            (self.follower, self.told) = (Some(follower.resting_at(&parts.lookout)), after);
         }
-        self.follower.as_mut().expect("it was made just now").next().await
+        let follower = self.follower.as_mut().expect("it was made just now");
+        follower.set_quiet(self.seen_nothing && may_rest);
+        follower.next().await
     }
 
-    /// Judges a stretch and offers what is to be seen, as far as there is room. `still` says whether the rights are those of before.
+    /// Tells the subscription of what its follower passed over at rest. `still` says whether the rights are those of before.
+    pub(super) fn pass_over(&mut self, slot: &Slot, revision: u64, still: impl Fn() -> bool) {
+        let Some(follower) = &mut self.follower else { return };
+        let through = follower.pass_over();
+        // Asked afterwards: what they admit since then was not passed over under them.
+        if self.told == through || !still() {
+            return;
+        }
+        let mut inner = slot.inner();
+        if inner.definition.revision == revision && inner.machine.examined() == self.told {
+            inner.machine.examined_through(through);
+            self.told = through;
+        }
+    }
+
+    /// Judges a stretch and offers what is to be seen, as far as there is room: what was not offered is read again. `still` says whether the
+    /// rights are those of before.
     pub(super) async fn offer(
         &mut self,
         slot: &Slot,
@@ -86,16 +109,16 @@ impl Feed {
         (chunk, after): (&Chunk, Sequence),
         still: impl Fn() -> bool,
     ) -> Result<(), LogError> {
+        // It goes on only behind a stretch that was offered as a whole.
+        let follower = self.follower.take();
         if seen.sight.needs_bindings() {
             let mut associations = parts.bindings.progress();
             let applied = associations.wait_for(|applied| *applied >= chunk.through);
             if tokio::time::timeout(ASSOCIATIONS_WAIT, applied).await.is_err() {
-                self.restart();
                 return Ok(());
             }
         }
         if !still() {
-            self.restart();
             return Ok(());
         }
         let now_ns = parts.clock.now_ns();
@@ -104,7 +127,6 @@ impl Feed {
         let mut inner = slot.inner();
         // Another filter, a seek: the stretch is read again under it.
         if inner.definition.revision != seen.revision || inner.machine.examined() != after {
-            self.restart();
             return Ok(());
         }
         let ordering_key = inner.definition.settings.ordering_key;
@@ -112,18 +134,12 @@ impl Feed {
             if !matches {
                 inner.machine.examined_through(record.sequence);
             } else if !inner.machine.offer(record.sequence, keys(record, ordering_key)?, now_ns) {
-                self.restart();
                 return Ok(());
             }
         }
-        if judged.len() < chunk.records.len() {
-            self.restart();
-            return Ok(());
-        }
-        inner.machine.examined_through(chunk.through);
-        drop(inner);
-        if let Some(follower) = &mut self.follower {
-            follower.set_quiet(!judged.contains(&true));
+        if judged.len() == chunk.records.len() {
+            inner.machine.examined_through(chunk.through);
+            (self.follower, self.told, self.seen_nothing) = (follower, chunk.through, !judged.contains(&true));
         }
         Ok(())
     }

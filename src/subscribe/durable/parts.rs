@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     domain::{Epoch, EventId, Position, SpiffeId, bindings::BindingsFeed},
     identity::Access,
-    log::EventLog,
+    log::{EventLog, Lookout},
     store::{StateStore, WriteError},
     subscribe::{StartError, start::current},
     tasks::Tasks,
@@ -46,6 +46,8 @@ impl Default for DurableLimits {
 pub struct DurableParts {
     /// What is followed.
     pub log: Arc<dyn EventLog>,
+    /// Where those rest whom nothing of late concerned.
+    pub lookout: Arc<Lookout>,
     /// Where they are kept.
     pub store: Arc<dyn StateStore>,
     /// Who may read what.

@@ -10,6 +10,7 @@ use super::{
     ConsumeEnd, ConsumeMessage, ConsumerId, Delivered, Delivery, DurableParts,
     definition::fingerprint,
     feed::{Feed, Seen},
+    machine::TURN_EVENTS_MAX,
     slot::{Inner, Member, Slot},
     telling::Telling,
 };
@@ -21,8 +22,9 @@ use crate::{
     telemetry,
 };
 
-/// Events go out in batches of at most so many: with the largest events a message stays below what clients take by default.
-const BATCH_EVENTS_MAX: usize = 32;
+/// Events go out in batches of at most so many: with the largest events a message stays below what clients take by default, and one turn of
+/// a shared subscription's consumer fills it.
+const BATCH_EVENTS_MAX: usize = TURN_EVENTS_MAX;
 /// The position that moves without acknowledgements is stored so often.
 const STORE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -132,6 +134,7 @@ impl Pump {
 
     async fn step(&mut self) -> Result<(), LogError> {
         let now_ns = self.parts.clock.now_ns();
+        self.pass_over();
         let (expired, batch) = {
             let mut inner = self.slot.inner();
             (inner.machine.expire(now_ns), take_batch(&mut inner, now_ns))
@@ -158,6 +161,14 @@ impl Pump {
             self.hand_out(batch, &records, now_ns)?;
         }
         Ok(())
+    }
+
+    /// What the feed passed over at rest counts as looked at.
+    fn pass_over(&mut self) {
+        let Some(seen) = &self.seen else { return };
+        let (generation, clock) = (&self.generation, &self.parts.clock);
+        let still = || !generation.has_changed().unwrap_or(true) && clock.now_ns() < seen.until_ns;
+        self.feed.pass_over(&self.slot, seen.revision, still);
     }
 
     fn hand_out(
@@ -205,9 +216,10 @@ impl Pump {
 
     /// Waits for whatever comes first: new events where there is room for them, a change, a time.
     async fn wait(&mut self) -> Result<(), LogError> {
-        let (wants, examined, due_ns) = {
+        let (wants, may_rest, examined, due_ns) = {
             let inner = self.slot.inner();
-            (inner.wants_more(), inner.machine.examined(), inner.machine.next_due_ns())
+            let may_rest = self.telling.all_have_caught_up(&inner);
+            (inner.wants_more(), may_rest, inner.machine.examined(), inner.machine.next_due_ns())
         };
         let Some(seen) = &self.seen else { return Ok(()) };
         let change_ns = due_ns.unwrap_or(i64::MAX).min(seen.until_ns).saturating_sub(self.parts.clock.now_ns());
@@ -223,7 +235,7 @@ impl Pump {
                 return Ok(());
             }
             () = tokio::time::sleep_until(wake_at) => return Ok(()),
-            chunk = self.feed.next(&self.parts, seen, examined), if wants => chunk,
+            chunk = self.feed.next(&self.parts, seen, examined, may_rest), if wants => chunk,
         };
         match chunk {
             Ok(chunk) => {

@@ -45,6 +45,11 @@ impl Telling {
         self.progress_due
     }
 
+    /// Whether nobody waits to hear that everything was looked at.
+    pub(super) fn all_have_caught_up(&self, inner: &Inner) -> bool {
+        inner.members.keys().all(|consumer| self.caught_up.contains(consumer))
+    }
+
     /// Tells what is to be told now.
     pub(super) fn tell(&mut self, slot: &Slot, parts: &DurableParts, sight: &Sight, now_ns: i64) {
         let tail = *parts.log.tail().borrow();

@@ -11,7 +11,7 @@ use crate::{
     clock::TestClock,
     domain::{Epoch, Position, Sequence, bindings::BindingsFeed},
     identity::Access,
-    log::MemoryLog,
+    log::{Lookout, MemoryLog},
     store::{MemoryStore, StateStore, Table, WriteError},
     subscribe::{
         Start,
@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod crashes;
+mod resting;
 mod widening;
 
 /// Durable subscriptions and what they stand on.
@@ -53,6 +54,7 @@ impl Room {
         let access = Arc::new(Access::new(policy(policy_text)));
         let durable = DurableSubscriptions::open(DurableParts {
             log: Arc::clone(&log) as _,
+            lookout: Lookout::new(Arc::clone(&log) as _, Tasks::new()),
             store: Arc::clone(&store) as _,
             access,
             bindings: Arc::clone(&bindings) as Arc<dyn BindingsFeed>,

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::{ConsumerId, Lease, Machine};
 use crate::domain::Sequence;
 
+/// One consumer of a shared subscription gets at most so many events in a row: they are one message.
+pub(in crate::subscribe::durable) const TURN_EVENTS_MAX: usize = 32;
+
 /// An event on its way to a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
@@ -40,15 +43,20 @@ impl Machine {
         let (consumer, sequence) = if self.is_ordered() {
             (self.active.filter(|active| has_room(*active))?, self.next_in_order(now_ns)?)
         } else {
-            let after = self.consumers.range(ConsumerId(self.last_served.0 + 1)..);
-            let turn = after.chain(self.consumers.range(..=self.last_served)).map(|(consumer, _)| *consumer);
-            let consumer = turn.into_iter().find(|consumer| has_room(*consumer))?;
             let next = *self.ready.first()?;
             // Where events before it are looked at again, it waits for them.
-            (consumer, Some(next).filter(|next| *next <= self.examined || self.replays.contains_key(next))?)
+            let next = Some(next).filter(|next| *next <= self.examined || self.replays.contains_key(next))?;
+            let goes_on = self.turn_left > 0 && has_room(self.last_served);
+            let (consumer, turn) = if goes_on { (self.last_served, self.turn_left) } else { self.next_turn(has_room)? };
+            self.turn_left = turn - 1;
+            (consumer, next)
         };
         self.last_served = consumer;
         self.ready.remove(&sequence);
+        // A turn ends with what there is: what comes later goes to whoever has nothing then.
+        if self.ready.is_empty() {
+            self.turn_left = 0;
+        }
         let lease_until_ns = now_ns.saturating_add(nanoseconds(self.settings.lease));
         let replayed = self.replays.contains_key(&sequence);
         let open = self.open.get_mut(&sequence).or_else(|| self.replays.get_mut(&sequence))?;
@@ -65,6 +73,19 @@ impl Machine {
             consumer.had_through = consumer.had_through.max(sequence);
         }
         Some(Delivery { consumer, sequence, attempt, lease_until_ns, replayed })
+    }
+
+    /// Whose turn it is in a shared subscription, and for how many events: as many as go together, so that each message and each answer is
+    /// worth its cost, but whoever has nothing comes first, and no more than her share while there are others like her.
+    fn next_turn(&self, has_room: impl Fn(ConsumerId) -> bool) -> Option<(ConsumerId, usize)> {
+        let after = self.consumers.range(ConsumerId(self.last_served.0 + 1)..);
+        let in_turn =
+            || after.clone().chain(self.consumers.range(..=self.last_served)).filter(|(id, _)| has_room(**id));
+        let mut idle = in_turn().filter(|(_, known)| known.outstanding.is_empty()).map(|(id, _)| *id);
+        match idle.next() {
+            Some(first) => Some((first, (self.ready.len() / (1 + idle.count())).clamp(1, TURN_EVENTS_MAX))),
+            None => in_turn().next().map(|(id, _)| (*id, TURN_EVENTS_MAX)),
+        }
     }
 
     /// When something happens by time alone: a lease ends or a wait is over. Nanoseconds since 1970.

@@ -28,6 +28,7 @@ use crate::domain::{Epoch, Sequence};
 
 pub use consumers::Leaving;
 pub use deliver::Delivery;
+pub(super) use deliver::TURN_EVENTS_MAX;
 pub use settle::{Outcome, Verb};
 pub use standing::Standing;
 
@@ -67,6 +68,8 @@ pub struct Machine {
     active: Option<ConsumerId>,
     /// Whom an event was offered to last, so that consumers take turns.
     last_served: ConsumerId,
+    /// How many events more it gets before another's turn.
+    turn_left: usize,
     widenings_handled: Sequence,
     paused: bool,
     changed: Changed,
@@ -146,6 +149,7 @@ impl Machine {
             consumers: BTreeMap::new(),
             active: None,
             last_served: ConsumerId(0),
+            turn_left: 0,
             widenings_handled,
             paused: false,
             changed: Changed::default(),

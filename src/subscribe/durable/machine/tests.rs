@@ -13,6 +13,7 @@ use super::{consumers::Leaving, *};
 use crate::subscribe::durable::settings::OrderingKey;
 
 mod naive;
+mod turns;
 
 const SECOND: i64 = 1_000_000_000;
 const SEQUENCES: u64 = 1_500;
