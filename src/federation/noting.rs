@@ -20,14 +20,14 @@ pub(super) fn at_once(parts: &FederationParts) {
 
 /// Notes them whenever they may have changed, and when a stream may have ended without noting a change.
 pub(super) async fn run(parts: Arc<FederationParts>, stopping: CancellationToken) -> Result<(), String> {
-    let (mut changes, mut remembered) = (Changes::of(&parts), parts.table.remembered());
+    let (mut changes, mut ended) = (Changes::of(&parts), parts.table.streams_ended());
     loop {
         at_once(&parts);
         tokio::select! {
             biased;
             () = stopping.cancelled() => return Ok(()),
             () = changes.next() => {}
-            changed = remembered.changed() => if changed.is_err() { return Ok(()) },
+            changed = ended.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }

@@ -52,6 +52,8 @@ pub struct PeerTable {
     kept: watch::Sender<u64>,
     /// Counts operators' words: links look again at what they may do.
     told: watch::Sender<u64>,
+    /// Counts streams to peers that have ended.
+    streams_ended: watch::Sender<u64>,
     /// Somebody waits for what is remembered to be durable.
     awaited: Notify,
     /// This run of the process.
@@ -72,6 +74,7 @@ impl PeerTable {
             remembered,
             kept,
             told,
+            streams_ended: watch::Sender::new(0),
             awaited: Notify::new(),
         }
     }
@@ -117,6 +120,12 @@ impl PeerTable {
     #[must_use]
     pub fn all_progress(&self) -> BTreeMap<SpiffeId, PeerProgress> {
         self.entries().iter().map(|(node, entry)| (node.clone(), entry.sent.written(&entry.progress))).collect()
+    }
+
+    /// Counts streams to peers that have ended.
+    #[must_use]
+    pub fn streams_ended(&self) -> watch::Receiver<u64> {
+        self.streams_ended.subscribe()
     }
 
     /// Changes what is remembered of a peer; it is written soon after.

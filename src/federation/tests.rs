@@ -155,7 +155,20 @@ fn life(number: u128, parent: Option<u128>, fork: u64) -> EpochFacts {
 
 /// Forwards nothing from now on.
 fn narrow(side: &Side) {
-    side.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    set_policy(side, "");
+}
+
+/// The policy is this from now on.
+fn set_policy(side: &Side, text: &str) {
+    side.access.replace(file::parse(text, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+}
+
+/// Waits until what a side remembers of another is so.
+async fn remembers(side: &Side, other: &SpiffeId, what: &str, is_so: impl Fn(&PeerProgress) -> bool) {
+    let table = side.federation.table();
+    let mut changes = table.remembered();
+    let waited = timeout(PATIENCE, changes.wait_for(|_| is_so(&table.progress(other)))).await;
+    waited.unwrap_or_else(|_| panic!("never remembered: {what}")).expect("the table lives");
 }
 
 impl Side {
@@ -272,15 +285,8 @@ impl Side {
 
     /// Waits until a peer has acknowledged everything up to a place.
     async fn acknowledged_by(&self, peer: &SpiffeId, sequence: u64) {
-        let table = self.federation.table();
-        let mut changes = table.remembered();
-        let reached = || table.progress(peer).acknowledged.is_some_and(|at| at.sequence.get() >= sequence);
-        let waiting = async {
-            while !reached() {
-                changes.changed().await.expect("the table lives");
-            }
-        };
-        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{peer} never acknowledged {sequence}"));
+        let reached = |kept: &PeerProgress| kept.acknowledged.is_some_and(|at| at.sequence.get() >= sequence);
+        remembers(self, peer, &format!("an acknowledgement of {sequence}"), reached).await;
     }
 }
 

@@ -223,12 +223,13 @@ impl Drop for Reservation {
             let sent = &mut self.table.entry(&mut entries, &self.node).sent;
             // A later stream has its own.
             sent.stream == self.stream && {
-                (sent.is_open, sent.reserved_through) = (false, 0);
-                true
+                sent.is_open = false;
+                std::mem::take(&mut sent.reserved_through) != 0
             }
         };
         if settled {
             self.table.remembered.send_modify(|changes| *changes += 1);
         }
+        self.table.streams_ended.send_modify(|count| *count += 1);
     }
 }

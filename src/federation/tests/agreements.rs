@@ -56,7 +56,7 @@ async fn only_what_the_grant_matches_goes_and_a_gap_made_by_it_is_covered() {
     a.acknowledged_by(&b.node, 5).await;
     let records = b.records().await;
     assert_eq!(said(&records), sent(&[wanted.clone(), wanted.retracted()]));
-    a.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    narrow(&a);
     a.publish(&[Event { utc_offset_minutes: Some(60), ..wanted.clone() }.with_id()]).await;
     a.acknowledged_by(&b.node, 6).await;
     assert_eq!(b.records().await.len(), 2);
@@ -200,7 +200,7 @@ async fn a_retraction_follows_what_went_under_an_agreement_that_has_ended_since(
     let stream = b.take_from(&a);
     b.holds(3).await;
     a.acknowledged_by(&b.node, 3).await;
-    a.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    narrow(&a);
     let stays = discharged('a', 9);
     let correction = went[0].corrected(|event| event.utc_offset_minutes = Some(60));
     a.publish(&[stays.clone(), stays.retracted(), correction.clone(), correction.retracted()]).await;
@@ -228,7 +228,7 @@ async fn a_revision_that_cannot_be_followed_back_stays_and_the_operator_is_told(
     a.publish(std::slice::from_ref(&original)).await;
     let _stream = b.take_from(&a);
     a.acknowledged_by(&b.node, 1).await;
-    a.access.replace(file::parse("", Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    narrow(&a);
     let mut chain = vec![original];
     for minute in 0..CHAIN_MAX as i32 {
         let next = chain.last().expect("never empty").corrected(|event| event.utc_offset_minutes = Some(minute));

@@ -82,7 +82,7 @@ async fn what_was_said_after_the_backup_did_not_go_by_an_agreement_that_may_have
     a.publish(&[discharged('a', 1)]).await;
     brought(&a, &b).await;
     let backup = Backup::of(&a);
-    a.access.replace(file::parse(&only_c, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    set_policy(&a, &only_c);
     let hidden = discharged('a', 2);
     a.publish(std::slice::from_ref(&hidden)).await;
     for receiver in [&b, &c] {
@@ -127,7 +127,7 @@ async fn what_a_peer_took_from_here_and_gave_back_is_known_to_have_gone() {
     brought(&a, &b).await;
     let backup = Backup::of(&a);
     // An agreement that begins after the backup and ends before the restore.
-    a.access.replace(file::parse(ALL, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    set_policy(&a, ALL);
     let went = discharged('a', 1);
     a.publish(std::slice::from_ref(&went)).await;
     brought(&a, &b).await;
@@ -206,17 +206,8 @@ async fn a_start_in_the_middle_of_taking_back_doubts_nothing_that_was_noted_sinc
 
 /// Waits until the present version of what `a` remembers of `b` lets nothing go.
 async fn noted_that_nothing_goes(a: &Side, b: &Side) {
-    let is_noted = || {
-        let versions = a.federation.table().progress(&b.node).versions;
-        versions.last().is_some_and(|version| version.grants.is_empty())
-    };
-    timeout(PATIENCE, async {
-        while !is_noted() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("noted though nobody is connected");
+    let is_noted = |kept: &PeerProgress| kept.versions.last().is_some_and(|version| version.grants.is_empty());
+    remembers(a, &b.node, "that nothing goes, though nobody is connected", is_noted).await;
 }
 
 #[tokio::test]
@@ -261,7 +252,7 @@ async fn an_agreement_that_changed_and_changed_back_while_the_link_was_down_leav
     let before = a.federation.table().progress(&b.node).versions;
     narrow(&a);
     noted_that_nothing_goes(&a, &b).await;
-    a.access.replace(file::parse(ALL, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
+    set_policy(&a, ALL);
     let stream = b.take_from(&a);
     a.publish(&[discharged('a', 2)]).await;
     b.holds(2).await;
@@ -289,13 +280,7 @@ async fn what_a_peer_gave_back_after_another_is_known_to_have_gone() {
     let came_back = a.holds(2).await[1].clone();
     assert!(!a.federation.table().has_handed_back(&b.node, came_back.sequence), "the premise");
     let second = a.take_from(&b);
-    timeout(PATIENCE, async {
-        while !a.federation.table().has_handed_back(&b.node, came_back.sequence) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("noted");
+    remembers(&a, &b.node, "what it handed back", |kept| kept.handed_back.contains(came_back.sequence)).await;
     second.end().await;
     a.publish(&[went.retracted()]).await;
     brought(&a, &b).await;
@@ -323,10 +308,9 @@ async fn what_was_agreed_before_the_first_stream_decided_nothing() {
     let hidden = discharged('a', 1);
     a.publish(std::slice::from_ref(&hidden)).await;
     // In force for a while, and nobody was there.
-    a.access.replace(file::parse(ALL, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
-    let mut changes = a.federation.table().remembered();
-    let is_noted = || a.federation.table().progress(&b.node).versions.iter().any(|version| !version.grants.is_empty());
-    timeout(PATIENCE, changes.wait_for(|_| is_noted())).await.expect("noted").expect("the table lives");
+    set_policy(&a, ALL);
+    let is_noted = |kept: &PeerProgress| kept.versions.iter().any(|version| !version.grants.is_empty());
+    remembers(&a, &b.node, "what was agreed", is_noted).await;
     a.publish(&[discharged('a', 2)]).await;
     narrow(&a);
     noted_that_nothing_goes(&a, &b).await;

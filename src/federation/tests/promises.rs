@@ -51,10 +51,8 @@ async fn at_the_gate() -> (watch::Sender<bool>, Side, Side, Stream) {
     let a = Side::keeping('a', Arc::new(log), vec![peer('b')], ALL, Arc::new(Gate(gate.clone())));
     let b = Side::new('b', vec![peer('a')], ALL);
     a.publish(&[discharged('a', 1)]).await;
-    let mut changes = b.federation.table().remembered();
     let stream = b.take_from(&a);
-    let begun = changes.wait_for(|_| b.federation.table().progress(&a.node).received.is_some());
-    timeout(PATIENCE, begun).await.expect("a hello").expect("the table lives");
+    remembers(&b, &a.node, "a hello", |kept| kept.received.is_some()).await;
     (gate, a, b, stream)
 }
 
@@ -241,4 +239,18 @@ async fn an_open_stream_notes_its_agreement_itself() {
     drop(stream);
     table.note_between_streams(&node('b'), Vec::new(), Sequence(9));
     assert_eq!(last(), []);
+}
+
+#[tokio::test]
+async fn a_stream_that_ended_before_it_looked_again_leaves_its_agreement_to_be_noted() {
+    let a = Side::new('a', vec![peer('b')], ALL);
+    let lets_nothing_go = |kept: &PeerProgress| kept.versions.last().is_some_and(|version| version.grants.is_empty());
+    let stream = a.federation.table().begin_stream(&node('b'));
+    narrow(&a);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!lets_nothing_go(&a.federation.table().progress(&node('b'))), "the premise");
+    drop(stream);
+    remembers(&a, &node('b'), "that nothing goes any more", lets_nothing_go).await;
 }

@@ -3,10 +3,6 @@
 use super::*;
 use crate::federation::{agreement::Withheld, reach::Reach};
 
-fn set_policy(side: &Side, text: &str) {
-    side.access.replace(file::parse(text, Path::new("policy.toml"), &Successors::default()).expect("a good policy"));
-}
-
 #[tokio::test]
 async fn what_an_earlier_agreement_decided_is_told_as_it_was() {
     let a = Side::new('a', vec![peer('b')], ALL);

@@ -39,10 +39,6 @@ impl Side {
         let waited = timeout(PATIENCE, waiting).await;
         waited.unwrap_or_else(|_| panic!("{letter} never became {is_whole} at {}", self.node));
     }
-
-    fn grants(&self, policy: &str) {
-        self.access.replace(file::parse(policy, Path::new("policy.toml"), &Successors::default()).expect("good"));
-    }
 }
 
 async fn whole_after(policy: &str, source: Peer) -> bool {
@@ -76,7 +72,7 @@ async fn a_wider_agreement_is_whole_once_the_link_has_begun_anew() {
     let stream = b.take_from(&a);
     a.acknowledged_by(&b.node, 1).await;
     // Holds that were left out before stay left out.
-    a.grants(ALL);
+    set_policy(&a, ALL);
     a.publish(&[discharged('a', 2)]).await;
     a.acknowledged_by(&b.node, 2).await;
     assert!(!b.source('a').is_whole);
@@ -95,7 +91,7 @@ async fn a_wider_agreement_is_whole_once_the_link_has_begun_anew() {
     a.acknowledged_by(&b.node, 3).await;
     assert_eq!(b.source('a').complete_from, complete_from, "what comes while it is heard moves nothing");
     // A narrower one takes that back with the next batch, and one that is as wide keeps it.
-    a.grants(&forwards(NO_HOLDS));
+    set_policy(&a, &forwards(NO_HOLDS));
     a.publish(&[discharged('a', 3)]).await;
     b.knows('a', false).await;
     assert!(stream.is_up());
@@ -157,7 +153,7 @@ async fn a_node_behind_a_peer_is_whole_only_by_the_word_of_a_peer_that_has_it_wh
     assert!(c.source('b').is_whole);
     assert_eq!((c.source('a').position, c.source('b').position.is_some()), (None, true));
     // Not by what b says of one that has told b nothing; and b hears that a keeps holds to itself.
-    a.grants(&forwards(NO_HOLDS));
+    set_policy(&a, &forwards(NO_HOLDS));
     a.publish(&[discharged('a', 2)]).await;
     c.holds(1).await;
     b.knows('a', false).await;

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use crate::{
     api::queries::Queries,
     domain::{Sequence, SpiffeId},
-    federation::sources::Source,
 };
 
 impl Queries {
@@ -17,9 +16,8 @@ impl Queries {
         }
         let now_ns = self.parts.clock.now_ns();
         let sources = self.parts.federation.sources();
-        let is_relied_on = |node: &SpiffeId| {
-            sources.iter().any(|source: &Source| source.node == *node && source.is_relied_on(now_ns, through))
-        };
+        let is_relied_on =
+            |node: &SpiffeId| sources.iter().any(|source| source.node == *node && source.is_relied_on(now_ns, through));
         nodes.iter().all(is_relied_on)
     }
 
