@@ -35,9 +35,10 @@ without a peer that is gone. `tradelane node show` then says what came back, and
 
 What the node remembers of its peers is in the backup: how far it had taken from each, which agreements it had sent by, quarantine, and which \
 links are paused. What was changed of these after the backup is not known to it: pause again what was paused since. Each peer is sent \
-everything after the place where the backup knew it once more, by the policy that is in force now, and absorbs what it has. An agreement that \
-began after the backup and ended before the restore is remembered by nobody: where an event went by such a one and comes back from no \
-peer that took it, its revisions do not follow it by themselves.
+everything after the place where the backup knew it once more, by the policy that is in force now, and absorbs what it has. Nobody \
+remembers which agreement an event went by that was published after the backup: where that agreement ended before the restore, and the \
+peer is one that nothing is taken back from, the event's revisions do not follow it by themselves. `tradelane peers list` shows a notice \
+of each such peer with which the agreement has changed since the backup.
 
 Exit code: 0 restored, 64 the directory is not empty, 65 the file is no whole backup, 74 storage, 78 settings.
 

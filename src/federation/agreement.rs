@@ -165,6 +165,7 @@ impl Agreement {
             origin: Some(origin),
             via,
             source_sequence: record.sequence.get(),
+            follows_sequence: 0,
         })
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{agreement::Agreement, position::LinkPosition, table::PeerTable};
 use crate::{
-    domain::{Filter, HeaderRef, SpiffeId, filter::FilterSpec},
+    domain::{Filter, HeaderRef, Sequence, SpiffeId, filter::FilterSpec},
     identity::{Action, Rights, policy::Grant},
     log::{EventLog, LogError, Record},
 };
@@ -90,6 +90,17 @@ pub fn note(versions: &mut Vec<Version>, grants: Vec<VersionGrant>, from: u64, a
     }
 }
 
+/// What a revision has to follow to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    /// Nothing that the peer has.
+    Nothing,
+    /// The original at this place, which may lie behind the revision's own.
+    Original(Sequence),
+    /// Nobody can know: the chain of revisions is too long to be followed back.
+    Unknown,
+}
+
 /// Versions of an agreement, ready to be asked.
 #[derive(Debug, Default)]
 pub struct History(Vec<(Version, Rights)>);
@@ -101,8 +112,8 @@ impl History {
         Self(versions.iter().map(|version| (version.clone(), rights(version, peer))).collect())
     }
 
-    /// Whether a revision has an original that went to the peer, that may have gone without the peer ever saying so, or that would go by the
-    /// agreement at its place. None where nobody can know: the chain of revisions is too long to be followed back.
+    /// Which original of a revision went to the peer, may have gone without the peer ever saying so, or would go by the agreement at its
+    /// place.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -112,19 +123,34 @@ impl History {
         (log, table): (&dyn EventLog, &PeerTable),
         record: &Record,
         now_ns: i64,
-    ) -> Result<Option<bool>, LogError> {
+    ) -> Result<Followed, LogError> {
         let mut revision = record.clone();
         for _ in 0..CHAIN_MAX {
-            let Some(original) = original_of(log, &revision).await? else { return Ok(Some(false)) };
-            let went = agreement.took_from_here(&original)
-                || table.has_handed_back(&agreement.peer.node, original.sequence)
-                || self.let_through(agreement, &original, now_ns)? == Some(true);
-            if went || self.may_have_sent(agreement, &original, now_ns)? {
-                return Ok(Some(true));
+            let Some(original) = original_of(log, &revision).await? else { return Ok(Followed::Nothing) };
+            if self.went(agreement, table, &original, now_ns)? {
+                return Ok(Followed::Original(original.sequence));
             }
             revision = original;
         }
-        Ok(None)
+        Ok(Followed::Unknown)
+    }
+
+    /// Whether an event went to the peer, may have gone without the peer ever saying so, or would go by the agreement at its place, whatever
+    /// its way.
+    ///
+    /// # Errors
+    /// The stored header cannot be read.
+    pub fn went(
+        &self,
+        agreement: &Agreement,
+        table: &PeerTable,
+        event: &Record,
+        now_ns: i64,
+    ) -> Result<bool, LogError> {
+        Ok(agreement.took_from_here(event)
+            || table.has_handed_back(&agreement.peer.node, event.sequence)
+            || self.let_through(agreement, event, now_ns)? == Some(true)
+            || self.may_have_sent(agreement, event, now_ns)?)
     }
 
     /// Whether a version that decided an event's place let it go; none where no version is remembered that did.

@@ -14,7 +14,7 @@ use super::{
     door::{Fault, PeerDoor, peek},
     ended::Ended,
     lives, messages,
-    opening::VERSION,
+    opening::{EARLY_REVISIONS_SINCE, VERSION_MAX, VERSION_MIN},
     outbox::HEARTBEAT,
     position::LinkPosition,
     progress::{PeerProgress, QUARANTINE_MAX, Quarantined, TailTold, TakenBack},
@@ -99,8 +99,8 @@ impl Inbox {
             kept_sequence: if at == 0 { 0 } else { lives::kept(lives, at).get() },
         });
         let hello = ReceiverHello {
-            version_min: VERSION,
-            version_max: VERSION,
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
             node: self.door.own.to_string(),
             epochs: epochs.collect(),
             position: self.shown.as_ref().map(LinkPosition::message),
@@ -115,11 +115,12 @@ impl Inbox {
         let (mut acknowledged, mut is_unreadable) = (false, false);
         let ended = match self.begin(&mut responses).await {
             Err(ended) => ended,
-            Ok((position, head_at_start)) => {
+            Ok((position, hello)) => {
                 let mut receiving = Receiving {
                     inbox: &self,
                     position,
-                    head_at_start,
+                    head_at_start: hello.head_sequence,
+                    takes_early_revisions: EARLY_REVISIONS_SINCE <= hello.version,
                     credit_owed: 0,
                     acknowledged: false,
                     is_unreadable: false,
@@ -149,15 +150,15 @@ impl Inbox {
         Received { ended, acknowledged }
     }
 
-    /// Where the source goes on, and the end of its log.
-    async fn begin(&self, responses: &mut Responses) -> Result<(LinkPosition, u64), Ended> {
+    /// Where the source goes on, and what else it said.
+    async fn begin(&self, responses: &mut Responses) -> Result<(LinkPosition, SourceHello), Ended> {
         let first = timeout(HELLO_TIMEOUT, responses.next())
             .await
             .map_err(|_| Ended::protocol(format!("no hello within {HELLO_TIMEOUT:?}")))?;
         self.parts.table.contact(&self.peer.node, Direction::Inbound);
         match first {
             Some(Ok(ReplicateResponse { message: Some(replicate_response::Message::Hello(hello)) })) => {
-                Ok((self.start(&hello)?, hello.head_sequence))
+                Ok((self.start(&hello)?, hello))
             }
             Some(Ok(ReplicateResponse { message: Some(replicate_response::Message::End(end)) })) => {
                 Err(Ended::there(&end))
@@ -187,8 +188,11 @@ impl Inbox {
         if hello.node != self.peer.node.as_str() {
             return Err(Ended::protocol(format!("the hello is of {}, not of {}", hello.node, self.peer.node)));
         }
-        if hello.version != VERSION {
-            let detail = format!("the source speaks version {}, and this node {VERSION}", hello.version);
+        if !(VERSION_MIN..=VERSION_MAX).contains(&hello.version) {
+            let detail = format!(
+                "the source speaks version {}, and this node versions {VERSION_MIN} to {VERSION_MAX}",
+                hello.version
+            );
             return Err(Ended::Here(ReplicationEndReason::Version, detail));
         }
         let start = hello.start.as_ref().and_then(LinkPosition::read);
@@ -258,6 +262,8 @@ struct Receiving<'a> {
     position: LinkPosition,
     /// The end of the source's log when the stream began.
     head_at_start: u64,
+    /// Both speak a version with revisions that stand before their originals.
+    takes_early_revisions: bool,
     credit_owed: u64,
     acknowledged: bool,
     /// A message of the source could not be read.
@@ -292,7 +298,7 @@ impl Receiving<'_> {
 
     async fn take(&mut self, batch: ReplicaBatch) -> Result<(), Ended> {
         let bytes = batch.encoded_len() as u64;
-        let through = check::check(&batch, &self.position)?;
+        let through = check::check(&batch, &self.position, self.takes_early_revisions)?;
         let (events, mut bad) = self.admit(&batch)?;
         let (count, sequences) = (batch.events.len() as u64, events.0);
         let Appended { duplicates, own, refused } =

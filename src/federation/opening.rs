@@ -14,14 +14,20 @@ use crate::{
     wire::proto::{ReceiverHello, ReplicationEndReason},
 };
 
-/// The version of the protocol that this program speaks.
-pub const VERSION: u32 = 1;
+/// The oldest version of the protocol that this program speaks.
+pub const VERSION_MIN: u32 = 1;
+/// The newest version of the protocol that this program speaks.
+pub const VERSION_MAX: u32 = 2;
+/// From this version on a receiver takes revisions that stand before their originals in the source's log, behind these.
+pub const EARLY_REVISIONS_SINCE: u32 = 2;
 /// A receiver names at most so many lives of its log.
 const EPOCHS_MAX: usize = 64;
 
 /// What a receiver's hello says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
+    /// The newest version of the protocol that both speak.
+    pub version: u32,
     /// The lives of its log and what it kept of each, the present one first.
     pub epochs: Vec<(Epoch, Sequence)>,
     /// Where it stands; none: it has taken nothing yet.
@@ -47,9 +53,11 @@ pub fn read_hello(hello: &ReceiverHello, caller: &SpiffeId) -> Result<Hello, End
     if hello.node != caller.as_str() {
         return Err(Ended::protocol(format!("the hello is of {}, the certificate of {caller}", hello.node)));
     }
-    if !(hello.version_min..=hello.version_max).contains(&VERSION) {
-        let (min, max) = (hello.version_min, hello.version_max);
-        let detail = format!("this node speaks version {VERSION}, and the receiver {min} to {max}");
+    let (min, max) = (hello.version_min, hello.version_max);
+    let version = max.min(VERSION_MAX);
+    if version < min.max(VERSION_MIN) {
+        let detail =
+            format!("this node speaks versions {VERSION_MIN} to {VERSION_MAX}, and the receiver {min} to {max}");
         return Err(Ended::Here(ReplicationEndReason::Version, detail));
     }
     let epochs = hello.epochs.iter().take(EPOCHS_MAX);
@@ -60,7 +68,7 @@ pub fn read_hello(hello: &ReceiverHello, caller: &SpiffeId) -> Result<Hello, End
     let read = |position| LinkPosition::read(position).ok_or_else(|| Ended::protocol("the position is malformed"));
     let run = if hello.run.is_empty() { None } else { Some(Uuid::try_parse(&hello.run)) };
     let run = run.transpose().map_err(|_| Ended::protocol("the hello's run must be a UUID"))?;
-    Ok(Hello { epochs, position: hello.position.as_ref().map(read).transpose()?, run })
+    Ok(Hello { version, epochs, position: hello.position.as_ref().map(read).transpose()?, run })
 }
 
 /// Where to go on for a receiver that is known to have come to a place. One that shows a position in an earlier life goes on from where the

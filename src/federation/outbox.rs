@@ -1,6 +1,7 @@
 //! One stream to a receiver: it follows the log from where the receiver stands, and sends what the agreement allows in batches that
 //! cover the log without a gap. It never sends beyond the receiver's credit, and keeps nothing of what it has sent.
 
+mod early;
 mod sending;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -122,7 +123,7 @@ impl Outbox {
         let start = opening::start(&**log, read.position, known, agreement.peer.from_time_ns).await?;
         let follower = Follower::new(log.clone(), start.position.sequence, CHUNK_BYTES, None);
         let answer = proto::SourceHello {
-            version: opening::VERSION,
+            version: read.version,
             node: self.parts.node.to_string(),
             start: Some(start.position.message()),
             forked: start.forked,
@@ -141,6 +142,7 @@ impl Outbox {
         let history = self.note(&agreement, read.position, start.position, &reservation).await?;
         let sends_whole = self.sends_whole(&agreement);
         Ok(Sending {
+            takes_early_revisions: opening::EARLY_REVISIONS_SINCE <= read.version,
             changes,
             sends_whole,
             agreement,

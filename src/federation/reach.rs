@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{
     Federation,
     agreement::{Agreement, Withheld},
-    history::History,
+    history::{Followed, History},
 };
 use crate::{
     domain::{
@@ -73,23 +73,30 @@ impl Federation {
             return Ok(Reach::Withheld(why));
         }
         let sequence = record.sequence;
-        let passed = status.progress.acknowledged.is_some_and(|position| sequence <= position.sequence);
+        let acknowledged = status.progress.acknowledged;
+        let passed = acknowledged.is_some_and(|position| sequence <= position.sequence);
         let mut goes = judged.is_ok();
         let then = with(Arc::new(BoundUpTo { bindings: parts.bindings.clone(), through: sequence }));
         if passed {
             goes = history.let_through(&then, record, now_ns)?.unwrap_or(goes);
         }
         let known = (&*parts.log, &**self.table());
-        let followed =
-            if goes { Some(true) } else { history.sent_original_of(&agreement, known, record, now_ns).await? };
-        let goes = followed == Some(true);
+        let followed = if goes {
+            Followed::Original(sequence)
+        } else {
+            history.sent_original_of(&agreement, known, record, now_ns).await?
+        };
+        // What stands before its original goes behind that.
+        let goes_at = if let Followed::Original(place) = followed { Some(place.max(sequence)) } else { None };
+        let goes = goes_at.is_some();
+        let passed = acknowledged.is_some_and(|position| goes_at.unwrap_or(sequence) <= position.sequence);
         let refused = status.refused_there.iter().any(|event| event.source_sequence == sequence.get());
         Ok(match judged {
             _ if goes && refused => Reach::RefusedThere,
             _ if goes && passed => Reach::Acknowledged,
             _ if goes || history.may_have_sent(&then, record, now_ns)? => Reach::Pending,
             Ok(()) => Reach::PassedBefore,
-            Err(why) if followed.is_none() => Reach::Untraceable(why),
+            Err(why) if followed == Followed::Unknown => Reach::Untraceable(why),
             Err(why) => Reach::Withheld(why),
         })
     }

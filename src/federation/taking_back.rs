@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Federation, FederationParts, history, lives, noting, progress::TakenBack};
+use super::{Federation, FederationParts, history, lives, noting, progress::TakenBack, table::Direction};
 use crate::{
     domain::{Epoch, Sequence, SpiffeId},
     log::{EventLog, LogError, contract::EpochFacts},
@@ -48,13 +48,23 @@ pub(super) fn at_start(parts: &FederationParts) -> Closed {
         let (policy, now_ns, fork) = (parts.access.policy(), parts.clock.now_ns(), parts.log.epochs()[0].fork);
         for peer in &parts.peers.borrow().peers {
             let grants = history::in_force(&policy.rights(&peer.node), now_ns);
-            parts.table.doubt_sent(&peer.node, grants, (life, fork));
+            let has_changed = parts.table.doubt_sent(&peer.node, grants, (life, fork));
+            // One that is dialled hands back what it holds, so that it is known what went to it.
+            if has_changed && peer.address.is_none() {
+                tracing::warn!(peer = %peer.node, notice = CHANGED_SINCE, "a log was restored from a backup");
+                parts.table.notice(&peer.node, Direction::Outbound, CHANGED_SINCE);
+            }
         }
     }
     noting::at_once(parts);
     let waiting = waits_for(parts);
     (!waiting.is_empty()).then(|| words(&waiting))
 }
+
+/// What an operator is told of a peer of which nobody knows what it holds.
+const CHANGED_SINCE: &str = "this log was restored from a backup, the agreement with the peer has changed since the backup was made, and nothing \
+     is taken back from the peer: what was published after the backup and went to it by the former agreement is not known, and later \
+     revisions of that do not follow it; if the peer needs them, tell its operator";
 
 /// Keeps publishing closed until every peer has handed back what it held, then says what came.
 pub(super) async fn run(

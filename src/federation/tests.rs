@@ -33,6 +33,7 @@ use crate::{
 
 mod agreements;
 mod backups;
+mod early;
 mod links;
 mod promises;
 mod reach;

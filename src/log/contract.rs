@@ -253,6 +253,14 @@ pub trait EventLog: Send + Sync + 'static {
         event_id: EventId,
     ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>>;
 
+    /// Of some records of this log, those that came after revisions of theirs: the place of each with the places of what revises it directly
+    /// and stands before it, both ascending. Few ever do: a revision stands before its original only where another node brought it earlier
+    /// than that, over another link or after a restore; at most [`UNRESOLVED_REVISIONS_MAX`] of one event.
+    fn revised_before(
+        &self,
+        records: Arc<[Record]>,
+    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>>;
+
     /// The first place whose event was accepted at or after a time; the tail's successor where none was.
     fn first_accepted_since(&self, time_ns: i64) -> BoxFuture<'static, Result<Sequence, LogError>>;
 

@@ -321,6 +321,23 @@ impl EventLog for MemoryLog {
         ready(Ok(places.collect())).boxed()
     }
 
+    fn revised_before(
+        &self,
+        records: Arc<[Record]>,
+    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>> {
+        let state = self.state();
+        let of = |record: &Record| {
+            let header = HeaderRef::parse(&record.header).map_err(|fault| LogError::Damaged(fault.to_string()))?;
+            let publisher = SpiffeId::parse(header.publisher()).map_err(|why| LogError::Damaged(why.to_string()))?;
+            let revisions = state.revisions.get(&(publisher, header.event_id())).map(Vec::as_slice).unwrap_or_default();
+            let places = revisions.iter().map(|revising| revising.sequence);
+            Ok((record.sequence, places.filter(|sequence| *sequence < record.sequence).collect()))
+        };
+        let all: Result<Vec<(Sequence, Vec<Sequence>)>, LogError> = records.iter().map(of).collect();
+        let found = all.map(|all| all.into_iter().filter(|(_, earlier)| !earlier.is_empty()).collect());
+        ready(found).boxed()
+    }
+
     fn first_accepted_since(&self, time_ns: i64) -> BoxFuture<'static, Result<Sequence, LogError>> {
         let tail = *self.tail.borrow();
         let state = self.state();

@@ -118,6 +118,7 @@ fn sent(event: &Event, source_sequence: u64) -> ReplicatedEvent {
         }),
         via: Vec::new(),
         source_sequence,
+        follows_sequence: 0,
     }
 }
 

@@ -265,8 +265,9 @@ impl Check<'_> {
         }
     }
 
-    /// Whether a source was restored from a backup, and had an agreement with the receiver that began after the backup and ended before the
-    /// restore: nothing remembers what went by that. Nor does a node know what a copy of it sent by an agreement that has ended since.
+    /// Whether a source was restored from a backup, and had an agreement with the receiver that ended between the backup and the restore, and
+    /// began after the backup, or with a receiver that it takes nothing from, which could hand back what it holds: nothing remembers what
+    /// went by that. Nor does a node know what a copy of it sent by an agreement that has ended since.
     fn has_forgotten(&self, source: usize, receiver: usize) -> bool {
         let versions = &self.observed.agreements[&(source, receiver)];
         let lasted =
@@ -276,8 +277,12 @@ impl Check<'_> {
             return true;
         }
         let restored = self.observed.restored.iter().filter(|restored| restored.node == source);
+        let hands_back = self.takes_from(source, receiver);
         restored.into_iter().any(|restored| {
-            lasted.clone().any(|(begin_ms, end_ms)| restored.backup_ms <= *begin_ms && *end_ms <= restored.ms)
+            let lost = restored.backup_ms..=restored.ms;
+            lasted
+                .clone()
+                .any(|(begin_ms, end_ms)| lost.contains(end_ms) && (!hands_back || restored.backup_ms <= *begin_ms))
         })
     }
 

@@ -165,6 +165,13 @@ impl EventLog for Disk {
         self.0.log.revisions_of(publisher, event_id)
     }
 
+    fn revised_before(
+        &self,
+        records: Arc<[Record]>,
+    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>> {
+        self.0.log.revised_before(records)
+    }
+
     fn first_accepted_since(&self, time_ns: i64) -> BoxFuture<'static, Result<Sequence, LogError>> {
         self.0.log.first_accepted_since(time_ns)
     }

@@ -5,8 +5,13 @@ use crate::{
     wire::{ReplicaBatch, raw::EVENTS_PER_BATCH_MAX},
 };
 
-/// Whether the batch goes on where the last one ended.
-pub(super) fn check(batch: &ReplicaBatch, position: &LinkPosition) -> Result<LinkPosition, Ended> {
+/// Whether the batch goes on where the last one ended. Revisions that stand before their originals are taken behind these, by versions of
+/// the protocol that have them.
+pub(super) fn check(
+    batch: &ReplicaBatch,
+    position: &LinkPosition,
+    takes_early_revisions: bool,
+) -> Result<LinkPosition, Ended> {
     let through = batch.through.as_ref().and_then(LinkPosition::read);
     let through = through.ok_or_else(|| Ended::protocol("a batch says no end, or a malformed one"))?;
     if batch.after_sequence != position.sequence.get() {
@@ -27,6 +32,16 @@ pub(super) fn check(batch: &ReplicaBatch, position: &LinkPosition) -> Result<Lin
     }
     let mut before = batch.after_sequence;
     for event in &batch.events {
+        if takes_early_revisions && event.follows_sequence != 0 {
+            let (place, follows) = (event.source_sequence, event.follows_sequence);
+            if place == 0 || follows <= place || through.sequence.get() < follows {
+                let detail = format!(
+                    "an event of sequence {place} is said to follow its original at {follows} in a batch up to {through}"
+                );
+                return Err(Ended::refused("GAP", &detail));
+            }
+            continue;
+        }
         if event.source_sequence <= before || through.sequence.get() < event.source_sequence {
             let detail =
                 format!("an event of sequence {} stands where the batch has {before} before it", event.source_sequence);

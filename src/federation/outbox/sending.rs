@@ -15,7 +15,7 @@ use crate::{
         agreement::Agreement,
         changes::Changes,
         ended::{Ended, cannot_read},
-        history::{CHAIN_MAX, History},
+        history::{CHAIN_MAX, Followed, History},
         messages,
         position::LinkPosition,
         sources,
@@ -36,6 +36,8 @@ const LOOK_AGAIN_MAX_NS: u64 = 3_600_000_000_000;
 /// A stream that has begun.
 pub(super) struct Sending {
     pub(super) outbox: Outbox,
+    /// The receiver takes revisions that stand before their originals.
+    pub(super) takes_early_revisions: bool,
     pub(super) changes: Changes,
     pub(super) agreement: Agreement,
     pub(super) history: History,
@@ -57,6 +59,9 @@ impl Sending {
     pub(super) async fn run(mut self, requests: &mut Requests) -> Ended {
         let mut heartbeat: Interval = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if let Err(ended) = self.resume().await {
+            return ended;
+        }
         loop {
             let grants_change = self.grants_change();
             let step = tokio::select! {
@@ -148,17 +153,17 @@ impl Sending {
                 }
             }
         }
+        let mut early = self.early_revisions(chunk.records.clone()).await?;
         for record in chunk.records.iter() {
             let chain = chain_after(&self.position.chain, record);
             let goes = self.goes(record).await.map_err(|error| cannot_read(&error))?;
             self.position = LinkPosition { sequence: record.sequence, chain, ..self.position };
             if goes {
                 let event = self.agreement.message(record).map_err(|error| cannot_read(&error))?;
-                self.events_bytes += event.encoded_len();
-                self.events.push(event);
-                if EVENTS_PER_BATCH_MAX <= self.events.len() || BATCH_BYTES <= self.events_bytes {
-                    self.flush().await?;
-                }
+                self.put(event).await?;
+            }
+            if let Some(places) = early.remove(&record.sequence) {
+                self.send_early(record, places, goes).await?;
             }
         }
         // A place without an event has no hash of its own: the link stands at the last event before it.
@@ -167,18 +172,32 @@ impl Sending {
         if at_end && !self.events.is_empty() { self.flush().await } else { Ok(()) }
     }
 
-    /// Whether an event goes to the peer: by the agreement, or behind an original that went by an earlier one.
+    /// Adds an event to what is gathered, and sends that where it is full.
+    pub(super) async fn put(&mut self, event: proto::ReplicatedEvent) -> Result<(), Ended> {
+        self.events_bytes += event.encoded_len();
+        self.events.push(event);
+        if EVENTS_PER_BATCH_MAX <= self.events.len() || BATCH_BYTES <= self.events_bytes {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an event goes to the peer: by the agreement, or behind an original that went by an earlier one. A revision that stands before
+    /// its original goes behind that.
     async fn goes(&self, record: &Record) -> Result<bool, LogError> {
         let now_ns = self.outbox.parts.clock.now_ns();
         match self.agreement.judge(record, now_ns)? {
             Ok(()) => Ok(true),
             Err(why) if why.may_follow_its_original() => {
                 let known = (&*self.outbox.parts.log, &*self.outbox.parts.table);
-                let sent = self.history.sent_original_of(&self.agreement, known, record, now_ns).await?;
-                if sent.is_none() {
-                    self.say_unknown(record);
-                }
-                Ok(sent.unwrap_or(false))
+                Ok(match self.history.sent_original_of(&self.agreement, known, record, now_ns).await? {
+                    Followed::Nothing => false,
+                    Followed::Original(place) => place < record.sequence || !self.takes_early_revisions,
+                    Followed::Unknown => {
+                        self.say_unknown(record);
+                        false
+                    }
+                })
             }
             Err(_) => Ok(false),
         }

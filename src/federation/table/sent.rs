@@ -67,21 +67,23 @@ impl PeerTable {
 
     /// Notes, at the start of a restored log with this life, that nobody knows how much went to a peer since the backup: of what the backup
     /// holds by the agreement that was in force then and by the present one, with these grants; of what was said since and lost by the
-    /// present one alone, since the other may have ended before.
+    /// present one alone, since the other may have ended before. Answers whether that matters: whether the two differ, so that what was said
+    /// since may have gone by the other all the same.
     pub(in crate::federation) fn doubt_sent(
         &self,
         node: &SpiffeId,
         grants: Vec<VersionGrant>,
         (life, fork): (Epoch, Sequence),
-    ) {
+    ) -> bool {
         let life = life.to_string();
         let mut entries = self.entries();
         let progress = &mut self.entry(&mut entries, node).progress;
         let versions = &mut progress.versions;
         if versions.iter().any(|version| version.restored_life.as_ref() == Some(&life)) {
             // It started before: what was noted since is known.
-            return;
+            return false;
         }
+        let has_changed = versions.last().is_some_and(|last| last.grants != grants);
         if let Some(last) = versions.last_mut() {
             last.sent_through = fork.get();
             if progress.acknowledged.is_none() {
@@ -94,6 +96,7 @@ impl PeerTable {
         if let Some(present) = versions.last_mut() {
             (present.sent_through, present.restored_life) = (fork.get(), Some(life));
         }
+        has_changed
     }
 
     /// Notes by which grants an agreement decides from now on, with the end of the log, where no stream is open that would note it. While

@@ -100,6 +100,21 @@ async fn what_was_said_after_the_backup_did_not_go_by_an_agreement_that_may_have
 }
 
 #[tokio::test]
+async fn the_operator_is_told_where_the_agreement_has_changed_since_the_backup_and_nothing_comes_back() {
+    let notice =
+        |side: &Side| side.federation.table().progress(&node('b')).notices[Direction::Outbound as usize].clone();
+    let dialled = || Peer { address: Some(address()), ..peer('b') };
+    for (peer_then, policy, is_told) in [(peer('b'), "", true), (peer('b'), ALL, false), (dialled(), "", false)] {
+        let (a, b) = (a_with(vec![peer('b')], ALL), b());
+        a.publish(&[discharged('a', 1)]).await;
+        brought(&a, &b).await;
+        let restored = Backup::of(&a).restored(&a, vec![peer_then], policy);
+        let notice = notice(&restored);
+        assert_eq!(notice.contains("has changed since the backup was made"), is_told, "{notice}");
+    }
+}
+
+#[tokio::test]
 async fn what_came_back_may_have_gone_by_the_agreement_that_was_in_force_at_the_restore() {
     let peers = || vec![peer('b'), peer('c')];
     let (a, b, c) = (a_with(peers(), ALL), b(), Side::new('c', vec![peer('a')], ALL));

@@ -31,6 +31,7 @@ pub(super) fn honest(n: u32, source_sequence: u64) -> ReplicatedEvent {
         }),
         via: Vec::new(),
         source_sequence,
+        follows_sequence: 0,
     }
 }
 

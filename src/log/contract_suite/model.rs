@@ -60,6 +60,11 @@ async fn history(seed: u64, model: Subject, mut real: Subject) {
                     of_real.revisions_of(publisher(), event_id).await,
                 );
                 assert_eq!(revisions.0, revisions.1, "seed {seed}, step {step}: revisions");
+                let after = Sequence(random.u64(0..200));
+                let Some(chunk) = of_model.read(after, 4_096, None).await.unwrap() else { continue };
+                let early =
+                    (of_model.revised_before(chunk.records.clone()).await, of_real.revised_before(chunk.records).await);
+                assert_eq!(early.0, early.1, "seed {seed}, step {step}: revised before");
             }
             75..82 => {
                 let time_ns = random.i64(0..60_000);

@@ -113,9 +113,14 @@ pub async fn a_peers_revision_may_come_before_its_original(mut subject: Subject)
     subject.restart().await;
     assert_eq!(places(&subject.append(Each, vec![from_peer(event(1), 5)]).await), [Some((2, false))]);
     assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(1)]));
+    // Of a stretch of the log, what came after revisions of it is found.
+    let all = subject.log().read(Sequence::ZERO, 65_536, None).await.unwrap().expect("two events").records;
+    let early = subject.log().revised_before(all.clone()).await;
+    assert_eq!(early, Ok(vec![(Sequence(2), vec![Sequence(1)])]));
     // What was never resolved ends no chain: the original is still its head.
     assert_eq!(places(&subject.append(Each, vec![revision(3, 1, false)]).await), [Some((3, false))]);
     assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(1), Sequence(3)]));
+    assert_eq!(subject.log().revised_before(all).await, early, "a later revision is none that came before");
 }
 
 pub async fn a_peers_conflicting_revision_is_kept_and_ends_no_chain(subject: Subject) {

@@ -208,7 +208,7 @@ impl<'a> Admission<'a> {
         for sequence in self.places(revises_term(publisher.as_str(), &event_id))? {
             let record = self.record(sequence)?;
             let resolved = !header_of(&record.header)?.revision_unresolved();
-            if resolved && meant::revises(&record, publisher, event_id)? {
+            if resolved && meant::revises(&record, publisher.as_str(), event_id)? {
                 return Ok(Some(record));
             }
         }
@@ -221,7 +221,7 @@ impl<'a> Admission<'a> {
         for sequence in self.places(revises_term(publisher.as_str(), &event_id))? {
             let record = self.record(sequence)?;
             let unresolved = header_of(&record.header)?.revision_unresolved();
-            count += usize::from(unresolved && meant::revises(&record, publisher, event_id)?);
+            count += usize::from(unresolved && meant::revises(&record, publisher.as_str(), event_id)?);
         }
         Ok(count)
     }

@@ -206,9 +206,34 @@ impl EventLog for SledLog {
             let mut found = Vec::new();
             for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
                 if let Some(record) = shared.record(sequence)?
-                    && meant::revises(&record, &publisher, event_id)?
+                    && meant::revises(&record, publisher.as_str(), event_id)?
                 {
                     found.push(sequence);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn revised_before(
+        &self,
+        records: Arc<[Record]>,
+    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>> {
+        self.blocking(move |shared, identities| {
+            let mut found = Vec::new();
+            for record in &*records {
+                let header = meant::header_of(&record.header)?;
+                let term = revises_term(header.publisher(), &header.event_id());
+                let mut earlier = Vec::new();
+                for sequence in identities.lookup(term, Sequence::ZERO, record.sequence, false, usize::MAX)? {
+                    if let Some(other) = shared.record(sequence)?
+                        && meant::revises(&other, header.publisher(), header.event_id())?
+                    {
+                        earlier.push(sequence);
+                    }
+                }
+                if !earlier.is_empty() {
+                    found.push((record.sequence, earlier));
                 }
             }
             Ok(found)

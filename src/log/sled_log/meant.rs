@@ -14,10 +14,10 @@ pub(super) fn is_event(record: &Record, publisher: &SpiffeId, event_id: EventId)
 }
 
 /// Whether the record revises the event of this identity directly, resolved or not.
-pub(super) fn revises(record: &Record, publisher: &SpiffeId, event_id: EventId) -> Result<bool, StorageError> {
+pub(super) fn revises(record: &Record, publisher: &str, event_id: EventId) -> Result<bool, StorageError> {
     let header = header_of(&record.header)?;
     let named = header.revises().is_some_and(|revises| revises.event_id == event_id);
-    Ok(named && header.publisher() == publisher.as_str())
+    Ok(named && header.publisher() == publisher)
 }
 
 /// A stored header, which was well formed when it was stored.

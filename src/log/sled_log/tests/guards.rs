@@ -37,10 +37,10 @@ fn a_record_is_believed_by_its_header_and_not_by_its_term() {
     assert!(meant::is_event(&correction, &publisher(), own).unwrap());
     assert!(!meant::is_event(&correction, &publisher(), revised).unwrap());
     assert!(!meant::is_event(&correction, &other, own).unwrap());
-    assert!(meant::revises(&correction, &publisher(), revised).unwrap());
-    assert!(!meant::revises(&correction, &publisher(), own).unwrap());
-    assert!(!meant::revises(&correction, &other, revised).unwrap());
-    assert!(!meant::revises(&record(2, &event(2)), &publisher(), revised).unwrap());
+    assert!(meant::revises(&correction, publisher().as_str(), revised).unwrap());
+    assert!(!meant::revises(&correction, publisher().as_str(), own).unwrap());
+    assert!(!meant::revises(&correction, other.as_str(), revised).unwrap());
+    assert!(!meant::revises(&record(2, &event(2)), publisher().as_str(), revised).unwrap());
 }
 
 #[test]
