@@ -77,12 +77,18 @@ async fn what_stands_before_its_original_goes_behind_it_with_all_that_revises_it
     c.holds(3).await;
     a.acknowledged_by(&c.node, 5).await;
     let records = c.records().await;
-    assert_eq!(said(&records), sent(&[original, correction, retraction.clone()]));
+    let in_order = sent(&[original, correction, retraction.clone()]);
+    assert_eq!(said(&records), in_order);
     let unresolved =
         |record: &Record| crate::domain::HeaderRef::parse(&record.header).expect("a good header").revision_unresolved();
     assert!(!records.iter().any(unresolved), "each fits where it comes");
     assert_eq!(reach(&retraction).await, Reach::Acknowledged);
     assert_eq!(reach(&stays.retracted()).await, Reach::Withheld(Withheld::NotGranted));
+
+    // Whoever comes later, when the original is there, has them in the same order.
+    let later = self::c();
+    let _from_the_beginning = later.take_from(&a);
+    assert_eq!(said(&later.holds(3).await), in_order);
 }
 
 #[tokio::test]
