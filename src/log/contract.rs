@@ -224,6 +224,15 @@ pub struct Chunk {
     pub through: Sequence,
 }
 
+/// An event that came after revisions of its.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlyRevisions {
+    /// Where it stands.
+    pub original: Sequence,
+    /// Where those stand before it that revise it directly, ascending.
+    pub revisions: Vec<Sequence>,
+}
+
 /// A node's log. Shared as `Arc<dyn EventLog>`.
 pub trait EventLog: Send + Sync + 'static {
     /// Appends a batch and returns when it is durable, with a verdict an event in order. A batch of duplicates of events still in flight
@@ -253,13 +262,9 @@ pub trait EventLog: Send + Sync + 'static {
         event_id: EventId,
     ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>>;
 
-    /// Of some records of this log, those that came after revisions of theirs: the place of each with the places of what revises it directly
-    /// and stands before it, both ascending. Few ever do: a revision stands before its original only where another node brought it earlier
+    /// Of some records of this log, those that came after revisions of theirs, in the order of the records. Few ever do: a revision stands before its original only where another node brought it earlier
     /// than that, over another link or after a restore; at most [`UNRESOLVED_REVISIONS_MAX`] of one event.
-    fn revised_before(
-        &self,
-        records: Arc<[Record]>,
-    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>>;
+    fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>>;
 
     /// The first place whose event was accepted at or after a time; the tail's successor where none was.
     fn first_accepted_since(&self, time_ns: i64) -> BoxFuture<'static, Result<Sequence, LogError>>;

@@ -10,8 +10,8 @@ use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::watch;
 
 use super::contract::{
-    AppendBatch, AppendError, AppendMode, Appended, BATCH_EVENTS_MAX, CHAIN_START, ChainHash, Chunk, EpochFacts,
-    EventLog, LogError, Record, Verdict,
+    AppendBatch, AppendError, AppendMode, Appended, BATCH_EVENTS_MAX, CHAIN_START, ChainHash, Chunk, EarlyRevisions,
+    EpochFacts, EventLog, LogError, Record, Verdict,
 };
 use crate::{
     clock::Clock,
@@ -321,20 +321,18 @@ impl EventLog for MemoryLog {
         ready(Ok(places.collect())).boxed()
     }
 
-    fn revised_before(
-        &self,
-        records: Arc<[Record]>,
-    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>> {
+    fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>> {
         let state = self.state();
         let of = |record: &Record| {
             let header = HeaderRef::parse(&record.header).map_err(|fault| LogError::Damaged(fault.to_string()))?;
             let publisher = SpiffeId::parse(header.publisher()).map_err(|why| LogError::Damaged(why.to_string()))?;
             let revisions = state.revisions.get(&(publisher, header.event_id())).map(Vec::as_slice).unwrap_or_default();
             let places = revisions.iter().map(|revising| revising.sequence);
-            Ok((record.sequence, places.filter(|sequence| *sequence < record.sequence).collect()))
+            let revisions = places.filter(|sequence| *sequence < record.sequence).collect();
+            Ok(EarlyRevisions { original: record.sequence, revisions })
         };
-        let all: Result<Vec<(Sequence, Vec<Sequence>)>, LogError> = records.iter().map(of).collect();
-        let found = all.map(|all| all.into_iter().filter(|(_, earlier)| !earlier.is_empty()).collect());
+        let all: Result<Vec<EarlyRevisions>, LogError> = records.iter().map(of).collect();
+        let found = all.map(|all| all.into_iter().filter(|found| !found.revisions.is_empty()).collect());
         ready(found).boxed()
     }
 

@@ -14,7 +14,7 @@ pub mod sled_log;
 pub use acknowledged::LastAcknowledged;
 pub use admin::{BackupPiece, Companion, DiskState, LogAdmin, VerifyProgress};
 pub use contract::{
-    AppendBatch, AppendError, AppendMode, Appended, Chunk, EventLog, LogError, NewEvent, OriginFacts,
+    AppendBatch, AppendError, AppendMode, Appended, Chunk, EarlyRevisions, EventLog, LogError, NewEvent, OriginFacts,
     REVISIONS_FOLLOWED_MAX, Record, Refusal, UNRESOLVED_REVISIONS_MAX, Verdict,
 };
 pub use follow::{FollowError, Follower};

@@ -18,7 +18,7 @@ use tradelane::{
     federation::{PeerProgress, ProgressStore},
     log::{
         AppendBatch, AppendError, Chunk, EventLog, LogError, MemoryLog, Record, Verdict,
-        contract::{ChainHash, EpochFacts},
+        contract::{ChainHash, EarlyRevisions, EpochFacts},
     },
     storage::StorageError,
 };
@@ -165,10 +165,7 @@ impl EventLog for Disk {
         self.0.log.revisions_of(publisher, event_id)
     }
 
-    fn revised_before(
-        &self,
-        records: Arc<[Record]>,
-    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>> {
+    fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>> {
         self.0.log.revised_before(records)
     }
 

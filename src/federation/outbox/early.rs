@@ -27,7 +27,7 @@ impl Sending {
     /// Which of some records came after revisions of theirs.
     pub(super) async fn early_revisions(&self, records: Arc<[Record]>) -> Result<Early, Ended> {
         let found = self.outbox.parts.log.revised_before(records).await.map_err(|error| cannot_read(&error))?;
-        Ok(found.into_iter().collect())
+        Ok(found.into_iter().map(|found| (found.original, found.revisions)).collect())
     }
 
     /// Sends what the last stream may have left out: it may have ended behind an original and before the revisions that stand before it.

@@ -11,7 +11,7 @@ use crate::{
     },
     log::{
         AppendMode::{AllOrNothing, Each},
-        REVISIONS_FOLLOWED_MAX, Refusal, UNRESOLVED_REVISIONS_MAX, Verdict,
+        EarlyRevisions, REVISIONS_FOLLOWED_MAX, Refusal, UNRESOLVED_REVISIONS_MAX, Verdict,
     },
 };
 
@@ -116,7 +116,7 @@ pub async fn a_peers_revision_may_come_before_its_original(mut subject: Subject)
     // Of a stretch of the log, what came after revisions of it is found.
     let all = subject.log().read(Sequence::ZERO, 65_536, None).await.unwrap().expect("two events").records;
     let early = subject.log().revised_before(all.clone()).await;
-    assert_eq!(early, Ok(vec![(Sequence(2), vec![Sequence(1)])]));
+    assert_eq!(early, Ok(vec![EarlyRevisions { original: Sequence(2), revisions: vec![Sequence(1)] }]));
     // What was never resolved ends no chain: the original is still its head.
     assert_eq!(places(&subject.append(Each, vec![revision(3, 1, false)]).await), [Some((3, false))]);
     assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(1), Sequence(3)]));

@@ -23,7 +23,8 @@ use crate::{
         header::{identity_term, revises_term},
     },
     log::contract::{
-        AppendBatch, AppendError, BATCH_EVENTS_MAX, ChainHash, Chunk, EpochFacts, EventLog, LogError, Record, Verdict,
+        AppendBatch, AppendError, BATCH_EVENTS_MAX, ChainHash, Chunk, EarlyRevisions, EpochFacts, EventLog, LogError,
+        Record, Verdict,
     },
     storage::{StorageError, runs::RunFamily},
 };
@@ -215,25 +216,22 @@ impl EventLog for SledLog {
         })
     }
 
-    fn revised_before(
-        &self,
-        records: Arc<[Record]>,
-    ) -> BoxFuture<'static, Result<Vec<(Sequence, Vec<Sequence>)>, LogError>> {
+    fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>> {
         self.blocking(move |shared, identities| {
             let mut found = Vec::new();
             for record in &*records {
                 let header = meant::header_of(&record.header)?;
                 let term = revises_term(header.publisher(), &header.event_id());
-                let mut earlier = Vec::new();
+                let mut revisions = Vec::new();
                 for sequence in identities.lookup(term, Sequence::ZERO, record.sequence, false, usize::MAX)? {
                     if let Some(other) = shared.record(sequence)?
                         && meant::revises(&other, header.publisher(), header.event_id())?
                     {
-                        earlier.push(sequence);
+                        revisions.push(sequence);
                     }
                 }
-                if !earlier.is_empty() {
-                    found.push((record.sequence, earlier));
+                if !revisions.is_empty() {
+                    found.push(EarlyRevisions { original: record.sequence, revisions });
                 }
             }
             Ok(found)
