@@ -29,6 +29,7 @@ mod peers_files;
 mod peers_killed;
 mod peers_metrics;
 mod peers_restored;
+mod peers_rings;
 mod peers_standby;
 mod peers_wrong;
 mod process;
