@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -23,6 +24,12 @@ use crate::cli::{ExitCode, Failure};
 
 /// How many events an answer accounts for.
 pub type Accounted = fn(&Encoded, &[u8]) -> usize;
+
+/// What to ask next where an answer does not have all that was asked for; none where it has, or nothing is left.
+pub type GoesOn = fn(&Encoded, &[u8]) -> Option<Bytes>;
+
+/// No request takes more calls: many times as many as the pages of the largest log that is measured.
+const CALLS_PER_REQUEST_MAX: usize = 10_000;
 
 /// What a drive did.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +54,22 @@ pub async fn unary(
     limit: Duration,
     accounted: Accounted,
 ) -> Result<Driven, Failure> {
+    unary_in_pages(clients, path, requests, in_flight, limit, accounted, |_, _| None).await
+}
+
+/// As [`unary`], with more calls for a request whose answer says that it goes on: what a request took counts until the last of them.
+///
+/// # Errors
+/// A call fails, or the last answer does not account for all events of its request.
+pub async fn unary_in_pages(
+    clients: &[RawClient],
+    path: &'static str,
+    requests: &Arc<Vec<Encoded>>,
+    in_flight: usize,
+    limit: Duration,
+    accounted: Accounted,
+    goes_on: GoesOn,
+) -> Result<Driven, Failure> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     let started = Instant::now();
@@ -57,7 +80,11 @@ pub async fn unary(
             while started.elapsed() < limit {
                 let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                 let asked = Instant::now();
-                let answer = client.unary(path, request.bytes.clone()).await?;
+                let mut answer = client.unary(path, request.bytes.clone()).await?;
+                for _ in 1..CALLS_PER_REQUEST_MAX {
+                    let Some(further) = goes_on(request, &answer) else { break };
+                    answer = client.unary(path, further).await?;
+                }
                 driven.latencies_ns.push(nanoseconds(asked.elapsed()));
                 driven.events += check(request, accounted(request, &answer))?;
             }
