@@ -54,6 +54,53 @@ impl Bloom {
     }
 }
 
+/// Gathers what a filter will contain, where nobody knows before the last how much that is: a filter that is sized for more is written,
+/// merged and held in memory with all its zeros.
+#[derive(Debug)]
+pub struct BloomBuilder {
+    bytes_min: usize,
+    bytes_max: usize,
+    hashes: Vec<u64>,
+    /// The filter, once it is certain to be one of the largest size.
+    largest: Option<Bloom>,
+}
+
+impl BloomBuilder {
+    /// For a filter of `bytes_min` to `bytes_max` bytes (powers of two).
+    #[must_use]
+    pub const fn new(bytes_min: usize, bytes_max: usize) -> Self {
+        Self { bytes_min, bytes_max, hashes: Vec::new(), largest: None }
+    }
+
+    /// Adds a hash that was not added before.
+    pub fn add(&mut self, hash: u64) {
+        if let Some(bloom) = &mut self.largest {
+            bloom.add(hash);
+            return;
+        }
+        self.hashes.push(hash);
+        if self.bytes_max / 2 < self.hashes.len() * BITS_PER_ENTRY / 8 {
+            self.largest = Some(self.of_hashes());
+            self.hashes = Vec::new();
+        }
+    }
+
+    /// The filter of all that was added. Leaves the builder empty.
+    pub fn finish(&mut self) -> Bloom {
+        let bloom = self.largest.take().unwrap_or_else(|| self.of_hashes());
+        self.hashes.clear();
+        bloom
+    }
+
+    fn of_hashes(&self) -> Bloom {
+        let mut bloom = Bloom::for_entries(self.hashes.len(), self.bytes_min, self.bytes_max);
+        for hash in &self.hashes {
+            bloom.add(*hash);
+        }
+        bloom
+    }
+}
+
 /// [`Bloom::may_contain`] over bytes that are read in place. Bytes whose number is not a power of two contain everything, perhaps.
 #[must_use]
 pub fn may_contain(bytes: &[u8], hash: u64) -> bool {
@@ -81,5 +128,18 @@ mod tests {
         assert!((0..10_000).all(|number| bloom.may_contain(mixed(number))));
         let wrong = (10_000..20_000).filter(|number| bloom.may_contain(mixed(*number))).count();
         assert!(wrong < 400, "{wrong} of 10,000 were wrongly perhaps");
+    }
+
+    #[test]
+    fn a_gathered_filter_is_as_large_as_one_for_so_many_entries() {
+        for count in [0, 1, 400, 1_000, 5_000] {
+            let mut gathered = BloomBuilder::new(32, 1 << 10);
+            let mut known = Bloom::for_entries(count, 32, 1 << 10);
+            for hash in (0..count as u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+                gathered.add(hash);
+                known.add(hash);
+            }
+            assert_eq!(gathered.finish(), known, "{count} entries");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     domain::{Sequence, term::TermHash},
     storage::{
         StorageError,
-        bloom::Bloom,
+        bloom::{Bloom, BloomBuilder},
         bytes::{Malformed, Reader},
         durable::SyncReason,
         keys,
@@ -54,15 +54,16 @@ pub struct RunWriter {
     slots: Slots,
     firsts: Vec<Entry>,
     entries: u64,
-    bloom: Bloom,
+    bloom: BloomBuilder,
     last_term: Option<TermHash>,
 }
 
 impl RunWriter {
-    /// Begins a run that is about so many entries long.
+    /// Begins a run.
     #[must_use]
-    pub fn new(family: u32, number: u64, level: u8, through: Sequence, entries_about: u64) -> Self {
-        let bloom = Bloom::for_entries(entries_about as usize, BLOOM_BYTES.0, BLOOM_BYTES.1);
+    pub fn new(family: u32, number: u64, level: u8, through: Sequence) -> Self {
+        // Sized for the terms, once they are known, and not for the entries: most terms have many.
+        let bloom = BloomBuilder::new(BLOOM_BYTES.0, BLOOM_BYTES.1);
         let (builder, slots, firsts) = (PartBuilder::default(), Slots::from(0), Vec::new());
         Self { family, number, level, through, builder, slots, firsts, entries: 0, bloom, last_term: None }
     }
@@ -87,12 +88,13 @@ impl RunWriter {
     /// sled refused: the process must end.
     pub fn finish(mut self, writer: &mut Writer) -> Result<Run, StorageError> {
         self.write_part(writer)?;
+        let bloom = self.bloom.finish();
         let mut meta = vec![0; 4];
         meta.extend((self.firsts.len() as u32).to_le_bytes());
         meta.extend(self.entries.to_le_bytes());
         meta.extend(self.through.get().to_le_bytes());
-        meta.extend((self.bloom.as_bytes().len() as u32).to_le_bytes());
-        meta.extend(self.bloom.as_bytes());
+        meta.extend((bloom.as_bytes().len() as u32).to_le_bytes());
+        meta.extend(bloom.as_bytes());
         for (term, sequence) in &self.firsts {
             meta.extend(term.0.to_le_bytes());
             meta.extend(sequence.get().to_le_bytes());
@@ -115,7 +117,7 @@ impl RunWriter {
             through: self.through,
             meta_pieces,
             firsts: self.firsts,
-            bloom: self.bloom,
+            bloom,
         })
     }
 
@@ -164,6 +166,12 @@ impl Run {
                 bloom,
             })
             .map_err(|_| damaged(family, number, "has an altered description"))
+    }
+
+    /// How large its filter is, in memory as on the disk.
+    #[cfg(test)]
+    pub fn filter_bytes(&self) -> usize {
+        self.bloom.as_bytes().len()
     }
 
     /// How many parts it has.

@@ -260,14 +260,32 @@ fn work_is_synced_in_slices() {
 #[test]
 fn the_description_of_a_large_run_is_synced_in_slices() {
     let mut case = Case::new();
-    // So many entries need the largest filter: twice what a slice may hold.
-    let mut output = run::RunWriter::new(FAMILY, 1, 0, Sequence(1), 4_000_000);
-    output.add((TermHash(1), Sequence(1)), &mut case.writer).unwrap();
+    // So many terms need the largest filter: twice what a slice may hold.
+    let terms = 900_000;
+    let mut output = run::RunWriter::new(FAMILY, 1, 0, Sequence(1));
+    for term in 1..=terms {
+        output.add((TermHash(term), Sequence(1)), &mut case.writer).unwrap();
+        if case.writer.slice_is_full() {
+            case.writer.sync(SyncReason::Runs).unwrap();
+        }
+    }
     let run = output.finish(&mut case.writer).unwrap();
     assert!(case.writer.unsynced_bytes() <= SLICE_BYTES_MAX);
     case.writer.sync(SyncReason::Runs).unwrap();
     let opened = Run::open(&case.store, FAMILY, 1, 0, run.meta_pieces).unwrap();
-    assert_eq!((opened.entries, opened.through), (1, Sequence(1)));
+    assert_eq!((opened.entries, opened.through), (terms, Sequence(1)));
+    assert!(SLICE_BYTES_MAX < opened.filter_bytes(), "the test needs a filter that no slice can hold");
+}
+
+#[test]
+fn a_filter_takes_room_for_the_terms_of_a_run_and_not_for_its_entries() {
+    let mut case = Case::new();
+    let mut output = run::RunWriter::new(FAMILY, 1, 0, Sequence(100_000));
+    for (term, place) in (0..10).flat_map(|term| (1..=10_000).map(move |place| (term, place))) {
+        output.add((TermHash(term), Sequence(place)), &mut case.writer).unwrap();
+    }
+    let run = output.finish(&mut case.writer).unwrap();
+    assert_eq!(run.filter_bytes(), 1_024, "the smallest filter has room for ten terms");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Job {
     /// Writes a memtable as a run.
     #[must_use]
     pub fn flush(family: u32, number: u64, table: Arc<Memtable>) -> Self {
-        let output = RunWriter::new(family, number, 0, table.through, table.entries() as u64);
+        let output = RunWriter::new(family, number, 0, table.through);
         Self { inputs: Vec::new(), sources: vec![Source::new(Origin::Table(table))], output }
     }
 
@@ -53,8 +53,7 @@ impl Job {
     #[must_use]
     pub fn merge(family: u32, number: u64, level: u8, inputs: Vec<Arc<Run>>) -> Self {
         let through = inputs.last().map_or(Sequence::ZERO, |run| run.through);
-        let entries = inputs.iter().map(|run| run.entries).sum();
-        let output = RunWriter::new(family, number, level, through, entries);
+        let output = RunWriter::new(family, number, level, through);
         let sources = inputs.iter().map(|run| Source::new(Origin::Run(Arc::clone(run)))).collect();
         Self { inputs, sources, output }
     }
