@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cli::{ExitCode, Failure},
     clock::{Clock, SystemClock},
-    domain::{HeaderRef, code_lists::CodeLists, header::identity_term},
+    domain::{HeaderRef, code_lists::CodeLists},
     telemetry,
     wire::{SignedEvent, door},
 };
@@ -47,8 +47,7 @@ pub fn prepare(directory: &Path, events: usize) -> Result<(), Failure> {
     std::fs::write(&path, prepared.to_string()).map_err(|error| Failure::file("write", &path, &error))
 }
 
-/// `event bytes u32 | event | terms u32 | terms x u64`, little-endian; without the term of its identity, which everybody keeps unique in a way
-/// of his own.
+/// `event bytes u32 | event | terms u32 | terms x u64`, little-endian. The identity is no term: everybody keeps it unique in a way of his own.
 fn with_terms(told: &Told, now_ns: i64) -> Result<Vec<u8>, Failure> {
     let signed = SignedEvent { event: told.bytes.clone(), signature: None };
     let context = door::ValidationContext { now_ns, lists: &CodeLists::default() };
@@ -56,12 +55,10 @@ fn with_terms(told: &Told, now_ns: i64) -> Result<Vec<u8>, Failure> {
         .map_err(|faults| Failure::new(ExitCode::Failure, format!("the story breaks a rule: {faults:?}")))?;
     let header = parsed.header.encode();
     let header = HeaderRef::parse(&header).map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
-    let identity = identity_term(parsed.publisher.as_str(), &parsed.event_id);
     let mut terms = Vec::new();
     header.for_each_term(&mut |term| terms.push(term));
     terms.sort_unstable();
     terms.dedup();
-    terms.retain(|term| *term != identity);
     let mut bytes = Vec::with_capacity(told.bytes.len() + 8 * terms.len() + 8);
     bytes.extend((told.bytes.len() as u32).to_le_bytes());
     bytes.extend(&told.bytes);
@@ -73,7 +70,10 @@ fn with_terms(told: &Told, now_ns: i64) -> Result<Vec<u8>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::term::{TermHash, TermKind};
+    use crate::domain::{
+        header::identity_term,
+        term::{TermHash, TermKind},
+    };
 
     #[test]
     fn an_event_stands_with_the_terms_that_a_node_finds_it_by() {

@@ -42,15 +42,12 @@ pub(in crate::domain) fn day_of(time_ns: i64) -> i64 {
 }
 
 impl HeaderRef<'_> {
-    /// Every term of the header, for the search index and the block's fingerprint; the origin's term is the caller's to add. A term may
-    /// come more than once.
+    /// Every term of the header that a filter can ask for, for the search index and the block's fingerprint; the origin's term is the
+    /// caller's to add. The event's identity and what it revises are not among them: the log has an index of its own for those, and a term
+    /// that each event has alone takes more room than ten that events share. A term may come more than once.
     pub fn for_each_term(&self, each: &mut dyn FnMut(TermHash)) {
         let publisher = self.publisher();
-        each(identity_term(publisher, &self.event_id()));
         each(TermHash::of(TermKind::Publisher, &[publisher.as_bytes()]));
-        if let Some(revised) = self.revises() {
-            each(revises_term(publisher, &revised.event_id));
-        }
         for one in self.types() {
             each(TermHash::of(TermKind::BodyType, &[&[one.body]]));
             each(TermHash::of(TermKind::BodyStep, &[&[one.body], &[one.step]]));
