@@ -184,7 +184,7 @@ fn fingerprint(records: &[Record]) -> Bloom {
     }
     terms.sort_unstable();
     terms.dedup();
-    let mut bloom = Bloom::for_entries(terms.len(), FINGERPRINT_BYTES.0, FINGERPRINT_BYTES.1);
+    let mut bloom = Bloom::fitting(terms.len(), FINGERPRINT_BYTES.0, FINGERPRINT_BYTES.1);
     for term in &terms {
         bloom.add(*term);
     }
