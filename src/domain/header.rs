@@ -2,6 +2,7 @@
 //! beside the event's bytes. It never holds what only a view needs (masses, reasons, texts), and matching it never opens protobuf.
 
 mod entries;
+mod fold;
 mod layout;
 mod read;
 mod terms;
@@ -9,6 +10,7 @@ mod terms;
 mod tests;
 
 pub use entries::Entries;
+pub use fold::{Folder, id_of, unfold};
 pub use read::{AudienceRef, HeaderRef, PartyRef, PlaceRef, SubjectRef};
 pub(in crate::domain) use terms::{day_of, day_term};
 pub use terms::{identity_term, origin_term, revises_term};

@@ -34,6 +34,12 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.at
     }
 
+    /// What is left, without reading it.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     /// The error for a value that no writer writes, at the present place.
     #[must_use]
     pub const fn malformed(&self) -> Malformed {

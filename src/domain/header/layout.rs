@@ -146,14 +146,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn number(&mut self, mut value: usize) {
-        // Events and headers take 64 KiB at the most, so nothing in a header can be counted higher.
-        debug_assert!(value <= NUMBER_MAX, "a header cannot hold {value} of anything");
-        while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.bytes.push(value as u8);
+    fn number(&mut self, value: usize) {
+        put_number(&mut self.bytes, value);
     }
 
     fn text(&mut self, text: &str) {
@@ -166,6 +160,17 @@ impl Writer {
             self.text(text);
         }
     }
+}
+
+/// Appends one number.
+pub(super) fn put_number(into: &mut Vec<u8>, mut value: usize) {
+    // Events and headers take 64 KiB at the most, so nothing in a header can be counted higher.
+    debug_assert!(value <= NUMBER_MAX, "a header cannot hold {value} of anything");
+    while value >= 0x80 {
+        into.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    into.push(value as u8);
 }
 
 /// Reads one number at the front of the bytes, and says how many bytes it took.

@@ -135,6 +135,43 @@ proptest! {
     }
 
     #[test]
+    fn a_folded_header_comes_back_beside_any_event(header in header(), other in header(), parts in prop::collection::vec(any::<(bool, prop::sample::Index)>(), 0..12), after: Vec<u8>) {
+        let header = header.encode();
+        // An event that has pieces of the header, in any order, or nothing of it.
+        let mut event = Vec::new();
+        for (ends, at) in parts {
+            let (front, back) = header.split_at(at.index(header.len()));
+            event.extend_from_slice(if ends { back } else { front });
+        }
+        let (mut folder, mut folded) = (Folder::default(), vec![7]);
+        // What stood where in another header is where this one's texts are looked for first, and nothing else.
+        let _ = folder.fold(&other.encode(), &event, &mut Vec::new());
+        if folder.fold(&header, &event, &mut folded) {
+            prop_assert!(folded.len() - 1 <= header.len());
+            prop_assert_eq!(id_of(&folded[1..]), Some(*HeaderRef::parse(&header).unwrap().event_id().as_bytes()));
+            let taken = folded.len() - 1;
+            folded.extend(after);
+            let mut unfolded = vec![9];
+            prop_assert_eq!(unfold(&folded[1..], &event, &mut unfolded), Some(taken));
+            prop_assert_eq!(&unfolded[1..], header);
+        } else {
+            prop_assert_eq!(folded, [7]);
+        }
+    }
+
+    #[test]
+    fn damaged_folds_never_panic(header in header(), mut event: Vec<u8>, at in any::<prop::sample::Index>(), to: u8) {
+        let (header, mut folded) = (header.encode(), Vec::new());
+        event.extend(&header);
+        if Folder::default().fold(&header, &event, &mut folded) {
+            let at = at.index(folded.len());
+            prop_assert_eq!(unfold(&folded[..at], &event, &mut Vec::new()), None);
+            folded[at] = to;
+            let _ = unfold(&folded, &event, &mut Vec::new());
+        }
+    }
+
+    #[test]
     fn a_revision_keeps_every_term_of_its_predecessor(own in header(), before in header()) {
         let united = own.revising(&before);
         prop_assert!(own.subjects.iter().chain(&before.subjects).all(|one| united.subjects.contains(one)));
@@ -162,6 +199,34 @@ fn the_stored_form_is_pinned_since_it_is_kept_for_ever() {
     let bytes = example().encode();
     let crc = crc32fast::hash(&bytes);
     assert_eq!((bytes.len(), crc), (118, 1_863_971_690), "the layout of version 1 has changed");
+}
+
+#[test]
+fn a_fold_is_pinned_since_it_is_kept_for_ever() {
+    let event = format!("..spiffe://port.example/terminal/south  MSKU9070323 at PKKHI, KICT{:60}870323", "");
+    let mut folded = Vec::new();
+    assert!(Folder::default().fold(&example().encode(), event.as_bytes(), &mut folded));
+    // Publisher, commodity, subject, location, its country, facility; far off, the commodity leaves the cursor where it is.
+    assert_eq!(folded.split_off(folded.len() - 7), [5, 177, 1, 5, 9, 10, 5]);
+    let mut lone = Vec::new();
+    assert!(
+        !Folder::default().fold(&example().encode(), b"", &mut lone),
+        "without any text in the event the header is no shorter"
+    );
+}
+
+#[test]
+fn what_is_no_whole_header_is_not_folded_and_what_is_no_fold_is_refused() {
+    let header = example().encode();
+    let (longer, mut folded) = ([&header[..], b"A"].concat(), Vec::new());
+    assert!(!Folder::default().fold(&longer, &longer, &mut folded), "what follows the texts would be lost");
+    let event = [&header[..], &[0; 900]].concat();
+    assert!(Folder::default().fold(&header, &event, &mut folded));
+    folded.extend([1; 8]);
+    assert!(unfold(&folded, &event, &mut Vec::new()).is_some());
+    // A byte more is said to stand before the texts than their lengths say.
+    folded[0] += 1;
+    assert_eq!(unfold(&folded, &event, &mut Vec::new()), None);
 }
 
 #[test]

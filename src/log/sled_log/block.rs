@@ -1,16 +1,17 @@
 //! A block of events as sled holds it. It never spans a gap: its places are consecutive, and its chain begins where the block before ends.
 //!
 //! ```text
-//!  0 version u8 = 1, zero [3]      4 crc u32 of bytes 8.. to the end
+//!  0 version u8 = 2, zero [3]      4 crc u32 of bytes 8.. to the end
 //!  8 first sequence u64           16 count u32          20 raw bytes u32
 //! 24 chain hash before [32]       56 chain hash after [32]
 //! 88 last accepted time i64       96 fingerprint bytes u32
-//! 100 fingerprint: a Bloom filter of the terms of all its events, then the records, lz4
+//! 100 fingerprint: a Bloom filter of the terms of all its events, then the records (folded.rs), lz4
 //! ```
+//! Blocks of version 1, which earlier programs wrote, are read: their records stand as in the journal (codec.rs).
 
 use bytes::Bytes;
 
-use super::codec;
+use super::{codec, folded};
 use crate::{
     domain::{HeaderRef, Sequence, filter::TermPlan},
     log::contract::Record,
@@ -26,7 +27,8 @@ use crate::{
 pub const RAW_BYTES_TARGET: usize = 16 * 1024;
 /// No block takes more raw bytes: the target and one record of the largest size.
 pub const RAW_BYTES_MAX: usize = RAW_BYTES_TARGET + super::RECORD_BYTES_MAX;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const FORMER_VERSION: u8 = 1;
 const HEADER_BYTES: usize = 100;
 const FINGERPRINT_BYTES: (usize, usize) = (64, 1024);
 
@@ -60,11 +62,11 @@ pub fn encode(records: &[Record], chain_before: ChainHash, chain_after: ChainHas
         unreachable!("a block holds at least one event");
     };
     debug_assert_eq!(codec::chain_over(chain_before, records), chain_after, "a block's chain is that of its records");
-    let mut raw = Vec::with_capacity(RAW_BYTES_TARGET * 2);
     for (index, record) in records.iter().enumerate() {
         assert_eq!(record.sequence.get(), first.sequence.get() + index as u64, "a block's places are consecutive");
-        codec::put_record(&mut raw, record);
     }
+    let mut raw = Vec::with_capacity(RAW_BYTES_TARGET * 2);
+    folded::put_records(&mut raw, records);
     assert!(raw.len() <= RAW_BYTES_MAX, "a block of {} bytes would become a blob", raw.len());
     let facts = BlockFacts {
         first: first.sequence,
@@ -73,8 +75,27 @@ pub fn encode(records: &[Record], chain_before: ChainHash, chain_after: ChainHas
         chain_after,
         last_accepted_ns: last.accepted_time_ns,
     };
-    let fingerprint = fingerprint(records);
-    let mut bytes = vec![VERSION, 0, 0, 0, 0, 0, 0, 0];
+    let bytes = sealed(VERSION, &facts, &fingerprint(records), &raw);
+    (facts, bytes)
+}
+
+/// A block as an earlier program wrote it.
+#[cfg(test)]
+pub(super) fn encode_former(records: &[Record], chain_before: ChainHash, chain_after: ChainHash) -> Vec<u8> {
+    let mut raw = Vec::new();
+    for record in records {
+        codec::put_record(&mut raw, record);
+    }
+    let (facts, _) = encode(records, chain_before, chain_after);
+    let mut bloom = Bloom::for_entries(300, FINGERPRINT_BYTES.0, FINGERPRINT_BYTES.1);
+    for term in fingerprint_terms(records).into_iter().flatten() {
+        bloom.add(term);
+    }
+    sealed(FORMER_VERSION, &facts, &bloom, &raw)
+}
+
+fn sealed(version: u8, facts: &BlockFacts, fingerprint: &Bloom, raw: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![version, 0, 0, 0, 0, 0, 0, 0];
     bytes.extend(facts.first.get().to_le_bytes());
     bytes.extend(facts.count.to_le_bytes());
     bytes.extend((raw.len() as u32).to_le_bytes());
@@ -84,10 +105,10 @@ pub fn encode(records: &[Record], chain_before: ChainHash, chain_after: ChainHas
     bytes.extend((fingerprint.as_bytes().len() as u32).to_le_bytes());
     debug_assert_eq!(bytes.len(), HEADER_BYTES, "the layout above is what is written");
     bytes.extend(fingerprint.as_bytes());
-    bytes.extend(lz4_flex::block::compress(&raw));
+    bytes.extend(lz4_flex::block::compress(raw));
     let crc = crc32fast::hash(&bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-    (facts, bytes)
+    bytes
 }
 
 /// A block's bytes, checked as a whole.
@@ -95,6 +116,7 @@ pub fn encode(records: &[Record], chain_before: ChainHash, chain_after: ChainHas
 pub struct OpenBlock<'a> {
     /// What it says of itself.
     pub facts: BlockFacts,
+    version: u8,
     fingerprint: &'a [u8],
     raw_bytes: usize,
     compressed: &'a [u8],
@@ -121,9 +143,10 @@ impl<'a> OpenBlock<'a> {
 
     fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
-        let version = reader.array::<4>()?;
+        let [version, unused @ ..] = reader.array::<4>()?;
         let crc = reader.u32()?;
-        if version != [VERSION, 0, 0, 0] || crc != crc32fast::hash(bytes.get(8..).unwrap_or_default()) {
+        let is_known = matches!(version, FORMER_VERSION | VERSION) && unused == [0; 3];
+        if !is_known || crc != crc32fast::hash(bytes.get(8..).unwrap_or_default()) {
             return Err(reader.malformed());
         }
         let (first, count, raw_bytes) = (Sequence(reader.u64()?), reader.u32()?, reader.u32()? as usize);
@@ -140,7 +163,7 @@ impl<'a> OpenBlock<'a> {
             return Err(reader.malformed());
         }
         let compressed = reader.take(reader.remaining())?;
-        Ok(Self { facts, fingerprint, raw_bytes, compressed })
+        Ok(Self { facts, version, fingerprint, raw_bytes, compressed })
     }
 
     /// False: no event of the block can match.
@@ -165,28 +188,35 @@ impl<'a> OpenBlock<'a> {
         };
         let raw =
             lz4_flex::block::decompress(self.compressed, self.raw_bytes).map_err(|fault| damaged(fault.to_string()))?;
-        codec::read_records(&Bytes::from(raw), self.facts.first, self.facts.count)
-            .map_err(|fault| damaged(fault.to_string()))
+        let (first, count) = (self.facts.first, self.facts.count);
+        let records = match self.version {
+            FORMER_VERSION => codec::read_records(&Bytes::from(raw), first, count),
+            _ => folded::read_records(&raw, first, count),
+        };
+        records.map_err(|fault| damaged(fault.to_string()))
     }
 }
 
 fn fingerprint(records: &[Record]) -> Bloom {
-    let mut terms = Vec::with_capacity(records.len() * 16);
+    // A header of a newer version: a fingerprint without bits would hide it, so that this block rules nothing out.
+    let Some(terms) = fingerprint_terms(records) else { return Bloom::full(FINGERPRINT_BYTES.0) };
+    let mut bloom = Bloom::fitting(terms.len(), FINGERPRINT_BYTES.0, FINGERPRINT_BYTES.1);
+    for term in terms {
+        bloom.add(term);
+    }
+    bloom
+}
+
+/// The terms of all events, each once; none where a header cannot be read.
+fn fingerprint_terms(records: &[Record]) -> Option<Vec<u64>> {
+    let mut terms = Vec::with_capacity(records.len() * 32);
     for record in records {
-        match HeaderRef::parse(&record.header) {
-            Ok(header) => header.for_each_term(&mut |term| terms.push(term.0)),
-            // A header of a newer version: a fingerprint without bits would hide it, so that this block rules nothing out.
-            Err(_) => return Bloom::full(FINGERPRINT_BYTES.0),
-        }
+        HeaderRef::parse(&record.header).ok()?.for_each_term(&mut |term| terms.push(term.0));
         if let Some(origin) = &record.origin {
             terms.push(crate::domain::header::origin_term(origin.node.as_str()).0);
         }
     }
     terms.sort_unstable();
     terms.dedup();
-    let mut bloom = Bloom::fitting(terms.len(), FINGERPRINT_BYTES.0, FINGERPRINT_BYTES.1);
-    for term in &terms {
-        bloom.add(*term);
-    }
-    bloom
+    Some(terms)
 }

@@ -1,4 +1,4 @@
-//! Records as bytes, in the journal's frames and in blocks alike, and the chain of hashes over them. It never reads a file.
+//! Records as bytes, in the journal's frames and in the blocks of earlier programs alike, and the chain of hashes over them. It never reads a file.
 //!
 //! ```text
 //! accepted time i64 | flags u8: 1 = an origin follows | header varint length, bytes | signed varint length, bytes
@@ -98,7 +98,7 @@ pub fn stored_bytes_at_most(record: &Record) -> usize {
     fixed + record.header.len() + record.signed.len() + origin
 }
 
-fn put_origin(into: &mut Vec<u8>, origin: &OriginFacts) {
+pub(super) fn put_origin(into: &mut Vec<u8>, origin: &OriginFacts) {
     put_bytes(into, origin.node.as_str().as_bytes());
     into.extend(origin.epoch.0.as_bytes());
     into.extend(origin.sequence.get().to_le_bytes());
@@ -109,7 +109,7 @@ fn put_origin(into: &mut Vec<u8>, origin: &OriginFacts) {
     }
 }
 
-fn read_origin(reader: &mut Reader<'_>) -> Result<OriginFacts, Malformed> {
+pub(super) fn read_origin(reader: &mut Reader<'_>) -> Result<OriginFacts, Malformed> {
     let node = read_name(reader)?;
     let epoch = Epoch(Uuid::from_bytes(reader.array()?));
     let sequence = Sequence(reader.u64()?);
@@ -124,12 +124,12 @@ fn read_name(reader: &mut Reader<'_>) -> Result<SpiffeId, Malformed> {
     std::str::from_utf8(bytes).ok().and_then(|name| SpiffeId::parse(name).ok()).ok_or(reader.malformed())
 }
 
-fn put_bytes(into: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(into: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(into, bytes.len() as u64);
     into.extend(bytes);
 }
 
-fn take_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+pub(super) fn take_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     let length = usize::try_from(reader.varint()?).map_err(|_| reader.malformed())?;
     reader.take(length)
 }

@@ -6,7 +6,7 @@
 //!                                                                  │
 //!                    [owner of sled] full blocks ▸ sled ▸ fdatasync ▸ read back ▸ watermark ▸ forget the tail
 //! ```
-//! In reading order: [`codec`], [`block`], [`directory`] (formats), [`shared`] (what readers see), [`admission`], [`committer`],
+//! In reading order: [`codec`], [`folded`], [`block`], [`directory`] (formats), [`shared`] (what readers see), [`admission`], [`committer`],
 //! [`packer`] (the two threads), [`recover`] and [`repair`] (a start), [`handle`], [`promised`] and [`index`] (the contracts), [`admin`], [`backup`] and
 //! [`mod@restore`].
 
@@ -19,6 +19,7 @@ pub mod block;
 pub mod codec;
 pub mod committer;
 pub mod directory;
+mod folded;
 pub mod handle;
 pub mod index;
 mod meant;

@@ -57,6 +57,23 @@ fn a_block_with_any_byte_altered_is_refused() {
     }
 }
 
+#[test]
+fn a_block_of_an_earlier_program_is_read_as_it_was_written() {
+    let records: Vec<Record> = (1..=20).map(|number| record(number, &event(number))).collect();
+    let chain_after = codec::chain_over(CHAIN_START, &records);
+    let (facts, bytes) = block::encode(&records, CHAIN_START, chain_after);
+    let former = block::encode_former(&records, CHAIN_START, chain_after);
+    assert_eq!((former[0], bytes[0]), (1, 2));
+    let plan_of = |text: &[u8]| vec![vec![vec![TermHash::of(TermKind::Publisher, &[text])]]];
+    for bytes in [bytes, former] {
+        let block = block::OpenBlock::check(&bytes, Sequence(1)).unwrap();
+        assert_eq!(block.facts, facts);
+        assert_eq!(format!("{:?}", block.records().unwrap()), format!("{records:?}"));
+        assert!(block.may_match(&plan_of(publisher().as_str().as_bytes())));
+        assert!(!block.may_match(&plan_of(b"spiffe://port.example/terminal/b")));
+    }
+}
+
 #[tokio::test]
 async fn the_last_block_must_end_where_the_watermark_says() {
     let case = Case::new();
