@@ -36,6 +36,9 @@ use crate::{
 
 /// A commit takes at most so many events: enough to keep the disk busy, few enough that nobody waits long for it.
 pub const COMMIT_EVENTS_MAX: usize = 1024;
+/// The room of a frame is kept for the next one up to so many bytes: more than a full commit of usual events takes. What is freed goes back
+/// to the system, and pages that come anew for each commit cost more than the copy into them.
+const FRAME_BYTES_KEPT_MAX: usize = 2 * 1024 * 1024;
 /// How long a look at the free space counts.
 const FREE_SPACE_FRESH: Duration = Duration::from_millis(250);
 
@@ -95,6 +98,8 @@ pub struct Committer {
     pub(super) tail_bytes_max: usize,
     pub(super) commit_bytes_max: usize,
     pub(super) free_seen: Option<(Instant, u64)>,
+    /// The room of the last frame.
+    pub(super) frame: Vec<u8>,
 }
 
 impl Committer {
@@ -221,7 +226,9 @@ impl Committer {
         first: Sequence,
     ) -> Result<Vec<ChainHash>, StorageError> {
         let records_bytes: usize = records.iter().map(codec::stored_bytes_at_most).sum();
-        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + records_bytes);
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        frame.reserve(FRAME_HEADER_BYTES + records_bytes);
         frame.resize(FRAME_HEADER_BYTES, 0);
         let mut state_frame = None;
         if !changes.is_empty() {
@@ -246,6 +253,9 @@ impl Committer {
         let what = "a write to the journal and its sync";
         self.watchdog.over(what, || journal.write(&frame, facts.last(), state_frame)).map_err(io)?;
         self.chain = chain;
+        if frame.capacity() <= FRAME_BYTES_KEPT_MAX {
+            self.frame = frame;
+        }
         Ok(chain_after)
     }
 

@@ -125,6 +125,7 @@ pub fn open(options: &LogOptions, clock: Arc<dyn Clock>, content_equal: ContentE
         tail_bytes_max: options.tail_bytes_max,
         commit_bytes_max,
         free_seen: None,
+        frame: Vec::new(),
     };
     let packer = Packer {
         slots: Slots::from(shared.directory.read().unwrap_or_else(PoisonError::into_inner).rows().len() as u32),
