@@ -5,10 +5,15 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 
 use crate::{
-    domain::{HeaderRef, Sequence, SpiffeId, codes::body, filter::TermPlan, header::origin_term},
-    log::{Chunk, LogError, contract::TermIndex},
+    domain::{HeaderRef, Sequence, SpiffeId, codes::body, filter::TermPlan, header::origin_term, term::TermHash},
+    log::{Chunk, LogError, Record, contract::TermIndex},
     views::{clearance::hold_of, decoded::Decoded, runner::View},
 };
+
+/// The terms of so many records are gathered at once: few enough that they stay where the processor has them at hand.
+const RECORDS_AT_ONCE: usize = 64;
+/// About so many terms stand in a header.
+const TERMS_ABOUT: usize = 32;
 
 /// The search view of one node.
 pub struct SearchView {
@@ -21,6 +26,25 @@ impl SearchView {
     #[must_use]
     pub fn new(index: Arc<dyn TermIndex>, node: SpiffeId) -> Self {
         Self { index, node }
+    }
+
+    /// The terms of some records, each with its place.
+    fn entries(&self, records: &[Record]) -> Result<Vec<(TermHash, Sequence)>, LogError> {
+        let mut entries = Vec::with_capacity(records.len() * TERMS_ABOUT);
+        for record in records {
+            let header = HeaderRef::parse(&record.header)
+                .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
+            header.for_each_term(&mut |term| entries.push((term, record.sequence)));
+            let origin = record.origin.as_ref().map_or(&self.node, |origin| &origin.node);
+            entries.push((origin_term(origin.as_str()), record.sequence));
+            // Whoever lifts a hold need name none of its goods.
+            if header.types().any(|one| one.body == body::HOLD)
+                && let Some(hold) = hold_of(&Decoded::of(record)?)
+            {
+                entries.push((hold.term(), record.sequence));
+            }
+        }
+        Ok(entries)
     }
 }
 
@@ -39,22 +63,11 @@ impl View for SearchView {
 
     fn apply<'a>(&'a self, chunk: &'a Chunk) -> BoxFuture<'a, Result<(), LogError>> {
         async move {
-            // About forty terms stand in a header.
-            let mut entries = Vec::with_capacity(chunk.records.len() * 40);
-            for record in chunk.records.iter() {
-                let header = HeaderRef::parse(&record.header)
-                    .map_err(|error| LogError::Damaged(format!("sequence {}: {error}", record.sequence)))?;
-                header.for_each_term(&mut |term| entries.push((term, record.sequence)));
-                let origin = record.origin.as_ref().map_or(&self.node, |origin| &origin.node);
-                entries.push((origin_term(origin.as_str()), record.sequence));
-                // Whoever lifts a hold need name none of its goods.
-                if header.types().any(|one| one.body == body::HOLD)
-                    && let Some(hold) = hold_of(&Decoded::of(record)?)
-                {
-                    entries.push((hold.term(), record.sequence));
-                }
+            for records in chunk.records.chunks(RECORDS_AT_ONCE) {
+                let through = records.last().map_or(chunk.through, |record| record.sequence);
+                self.index.add(self.entries(records)?, through).await?;
             }
-            self.index.add(entries, chunk.through).await
+            self.index.add(Vec::new(), chunk.through).await
         }
         .boxed()
     }

@@ -29,7 +29,9 @@ struct Held {
 impl TermIndex for MemoryTerms {
     fn add(&self, entries: Vec<(TermHash, Sequence)>, through: Sequence) -> BoxFuture<'static, Result<(), LogError>> {
         let mut held = self.held.lock().expect("no test panics while it holds this");
-        for (term, sequence) in entries {
+        // As every index: it follows the log forwards, and what it knows of it is complete.
+        let known = held.through;
+        for (term, sequence) in entries.into_iter().filter(|(_, sequence)| known < *sequence) {
             held.places.entry(term).or_default().insert(sequence);
         }
         held.through = held.through.max(through);

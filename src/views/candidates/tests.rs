@@ -46,10 +46,11 @@ fn walk(tree: &Tree, lists: &[BTreeSet<u64>], bounds: Bounds, allowance: usize) 
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let index = MemoryTerms::default();
-        for (term, list) in lists.iter().enumerate() {
-            let entries = list.iter().map(|place| (TermHash(term as u64), Sequence(*place))).collect();
-            index.add(entries, Sequence(u64::MAX)).await.expect("memory takes it");
-        }
+        let entries = lists
+            .iter()
+            .zip(0..)
+            .flat_map(|(list, term)| list.iter().map(move |place| (TermHash(term), Sequence(*place))));
+        index.add(entries.collect(), Sequence(u64::MAX)).await.expect("memory takes it");
         let (mut found, mut place, mut candidates) = (Vec::new(), bounds.first(), tree.build());
         let mut used_up_at = None;
         while let Some(at) = place {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    domain::term::{TermHash, TermKind},
     log::contract::TermIndex,
     testing::events::Voyage,
     views::test_node::{NOW_NS, TestNode},
@@ -24,6 +25,26 @@ async fn a_view_that_starts_late_answers_only_once_it_has_caught_up() {
     let restarted = TestNode::start_over(Arc::clone(&node.log));
     // Who asks for nothing in particular still gets no answer from a half-filled view.
     assert_eq!(restarted.search_view.wait_until(Sequence::ZERO).await.ok(), places.last().copied());
+}
+
+#[tokio::test]
+async fn a_search_view_that_catches_up_finds_every_event_of_a_long_stretch() {
+    let node = TestNode::start();
+    let voyages: Vec<Voyage> = (1..=20).map(|n| Voyage::new(n, NOW_NS)).collect();
+    for voyage in &voyages {
+        node.store(&voyage.events()).await;
+    }
+    let restarted = TestNode::start_over(Arc::clone(&node.log));
+    restarted.caught_up().await;
+    for voyage in &voyages {
+        let term = TermHash::of(TermKind::SubjectValue, &[voyage.container_subject().value.as_bytes()]);
+        let all_of = async |node: &TestNode| {
+            node.index.lookup(term, Sequence::ZERO, Sequence(u64::MAX), false, usize::MAX).await.unwrap()
+        };
+        let places = all_of(&node).await;
+        assert!(places.len() > 1, "the events of a voyage are about its container");
+        assert_eq!(all_of(&restarted).await, places);
+    }
 }
 
 #[tokio::test]
