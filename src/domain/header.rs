@@ -11,6 +11,7 @@ mod tests;
 
 pub use entries::Entries;
 pub use fold::{Folder, id_of, unfold};
+pub use layout::HeaderWriter;
 pub use read::{AudienceRef, HeaderRef, PartyRef, PlaceRef, SubjectRef};
 pub(in crate::domain) use terms::{day_of, day_term};
 pub use terms::{identity_term, origin_term, revises_term};
@@ -141,7 +142,13 @@ impl RoutingHeader {
     /// The header's stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        layout::encode(self)
+        self.encode_in(&mut HeaderWriter::default()).to_vec()
+    }
+
+    /// The header's stored form, in the room of the one before it.
+    #[must_use]
+    pub fn encode_in<'a>(&self, writer: &'a mut HeaderWriter) -> &'a [u8] {
+        layout::encode(self, writer)
     }
 
     /// The stored header of a revision: the union of its predecessor's terms and its own, with the predecessor's audience, so that a

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::{Denial, DoorParts, EventFault, Fate, NewEvent, OnInvalid, PublishError, PublishLimits};
 use crate::{
-    domain::{HeaderRef, filter::MatchContext},
+    domain::{HeaderRef, filter::MatchContext, header::HeaderWriter},
     identity::{Action, Rights},
     wire::{
         PublishRequest, SignedEvent,
@@ -56,11 +56,12 @@ impl Admission<'_> {
     pub(super) async fn admit_all(&self, signed: Vec<SignedEvent>) -> (Vec<Fate>, Vec<NewEvent>) {
         let mut fates = Vec::with_capacity(signed.len());
         let mut events = Vec::with_capacity(signed.len());
+        let mut writer = HeaderWriter::default();
         for (index, signed) in signed.iter().enumerate() {
             if index % EVENTS_BETWEEN_YIELDS == EVENTS_BETWEEN_YIELDS - 1 {
                 tokio::task::yield_now().await;
             }
-            match self.admit(index, signed) {
+            match self.admit(index, signed, &mut writer) {
                 Ok(event) => {
                     fates.push(Fate { event_id: event.event_id.to_string(), fault: None });
                     events.push(event);
@@ -71,7 +72,7 @@ impl Admission<'_> {
         (fates, events)
     }
 
-    fn admit(&self, index: usize, signed: &SignedEvent) -> Result<NewEvent, EventFault> {
+    fn admit(&self, index: usize, signed: &SignedEvent, writer: &mut HeaderWriter) -> Result<NewEvent, EventFault> {
         let path = format!("events[{index}]");
         let bytes_max = self.parts.limits.event_bytes_max;
         if bytes_max < signed.event.len() {
@@ -87,16 +88,22 @@ impl Admission<'_> {
             tracing::debug!(publisher = %parsed.publisher, event_id = %parsed.event_id, field = warning.field,
                 warning = warning.description, warnings = parsed.warnings.len(), "an event has codes that no list knows");
         }
-        self.authorise(signed, parsed)
+        self.authorise(signed, parsed, writer)
     }
 
     /// Whether the caller may say this, as this publisher.
-    fn authorise(&self, signed: &SignedEvent, parsed: ParsedEvent) -> Result<NewEvent, EventFault> {
+    fn authorise(
+        &self,
+        signed: &SignedEvent,
+        parsed: ParsedEvent,
+        writer: &mut HeaderWriter,
+    ) -> Result<NewEvent, EventFault> {
         let own_name = parsed.publisher == self.rights.who || self.rights.former_names.contains(&parsed.publisher);
         if !own_name {
             return Err(EventFault::Denied(Denial::PublisherMismatch));
         }
-        let header = Bytes::from(parsed.header.encode());
+        // Exactly as long as it is: it stays in memory until its block is stored.
+        let header = Bytes::copy_from_slice(parsed.header.encode_in(writer));
         let matched = HeaderRef::parse(&header).expect("a header that was encoded here is well formed");
         let context = MatchContext {
             accepted_time_ns: self.now_ns,

@@ -74,12 +74,20 @@ pub(super) const SHAPES: [Shape; section::COUNT] = [
 /// The largest number that three LEB128 bytes hold: far above what an event of 64 KiB can contain.
 const NUMBER_MAX: usize = (1 << 21) - 1;
 
-pub(super) fn encode(header: &RoutingHeader) -> Vec<u8> {
+/// Where a header is encoded: its room serves one header after the other.
+#[derive(Debug, Default)]
+pub struct HeaderWriter {
+    bytes: Vec<u8>,
+    text: String,
+}
+
+pub(super) fn encode<'a>(header: &RoutingHeader, writer: &'a mut HeaderWriter) -> &'a [u8] {
     let named: &[_] = match &header.audience {
         AudienceTerm::Named(patterns) => patterns,
         AudienceTerm::Private | AudienceTerm::Network => &[],
     };
-    let mut writer = Writer { bytes: Vec::with_capacity(256), text: String::with_capacity(256) };
+    writer.bytes.clear();
+    writer.text.clear();
     writer.bytes.extend([VERSION, flags(header)]);
     writer.bytes.extend(header.event_id.as_bytes());
     if let Some(revised) = header.revises {
@@ -121,8 +129,8 @@ pub(super) fn encode(header: &RoutingHeader) -> Vec<u8> {
     for pattern in named {
         writer.text(pattern.as_str());
     }
-    writer.bytes.extend(writer.text.as_bytes());
-    writer.bytes
+    writer.bytes.extend_from_slice(writer.text.as_bytes());
+    &writer.bytes
 }
 
 fn flags(header: &RoutingHeader) -> u8 {
@@ -140,12 +148,7 @@ fn flags(header: &RoutingHeader) -> u8 {
     audience << AUDIENCE_SHIFT | revision | unresolved
 }
 
-struct Writer {
-    bytes: Vec<u8>,
-    text: String,
-}
-
-impl Writer {
+impl HeaderWriter {
     fn number(&mut self, value: usize) {
         put_number(&mut self.bytes, value);
     }
