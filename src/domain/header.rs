@@ -2,6 +2,8 @@
 //! beside the event's bytes. It never holds what only a view needs (masses, reasons, texts), and matching it never opens protobuf.
 
 mod entries;
+#[cfg(test)]
+mod fixture;
 mod fold;
 mod layout;
 mod read;

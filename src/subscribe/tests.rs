@@ -159,27 +159,8 @@ fn caller() -> Caller {
 
 pub(super) fn header(country: &str, number: u32) -> RoutingHeader {
     RoutingHeader {
-        publisher: id(PORT),
-        event_id: EventId::from_bytes((u128::from(number) + 1).to_be_bytes()),
-        types: Vec::new(),
-        classifiers: Vec::new(),
-        event_times_ns: Vec::new(),
-        subjects: Vec::new(),
-        places: vec![PlaceTerm {
-            role: 1,
-            kind: 1,
-            un_locode: String::new(),
-            country_code: country.into(),
-            facility_scheme: 0,
-            facility_code: String::new(),
-        }],
-        parties: Vec::new(),
-        commodity_codes: Vec::new(),
-        procedures: Vec::new(),
-        modes: Vec::new(),
-        audience: AudienceTerm::Network,
-        revises: None,
-        revision_unresolved: false,
+        places: vec![PlaceTerm::port("", country)],
+        ..RoutingHeader::bare(id(PORT), EventId::from_bytes((u128::from(number) + 1).to_be_bytes()))
     }
 }
 

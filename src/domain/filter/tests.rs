@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::{
     EventId, HeaderRef, RoutingHeader, SpiffeId,
-    header::{AudienceTerm, PartyTerm, PlaceTerm, SubjectTerm, TypeStep, origin_term},
+    header::{PartyTerm, PlaceTerm, SubjectTerm, TypeStep, origin_term},
 };
 
 const NODE: &str = "spiffe://exchange.gov.pk/node/khi-1";
@@ -26,8 +26,6 @@ fn header() -> RoutingHeader {
         facility_code: String::new(),
     };
     RoutingHeader {
-        publisher: SpiffeId::parse("spiffe://port.example/terminal/south").expect("a good name"),
-        event_id: EventId::parse("0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f").expect("a good id"),
         types: vec![TypeStep { body: 21, step: 4 }],
         classifiers: vec![4],
         event_times_ns: vec![1_767_225_600_000_000_000],
@@ -37,9 +35,10 @@ fn header() -> RoutingHeader {
         commodity_codes: vec!["870323".into()],
         procedures: vec![1],
         modes: vec![1],
-        audience: AudienceTerm::Network,
-        revises: None,
-        revision_unresolved: false,
+        ..RoutingHeader::bare(
+            SpiffeId::parse("spiffe://port.example/terminal/south").expect("a good name"),
+            EventId::parse("0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f").expect("a good id"),
+        )
     }
 }
 

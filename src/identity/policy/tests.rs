@@ -29,27 +29,13 @@ fn policy(toml: &str) -> Policy {
 fn header(country: &str, party: &str, audience: AudienceTerm) -> RoutingHeader {
     let (participant, scheme, id_text) = (party.to_owned(), String::new(), String::new());
     RoutingHeader {
-        publisher: id(PORT),
-        event_id: EventId::parse("0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f").expect("a good id"),
         types: vec![TypeStep { body: 21, step: 4 }],
         classifiers: vec![4],
         event_times_ns: vec![NOW_NS],
-        subjects: vec![],
-        places: vec![PlaceTerm {
-            role: 1,
-            kind: 1,
-            un_locode: String::new(),
-            country_code: country.to_owned(),
-            facility_scheme: 0,
-            facility_code: String::new(),
-        }],
+        places: vec![PlaceTerm::port("", country)],
         parties: vec![PartyTerm { role: 2, participant, scheme, id: id_text }],
-        commodity_codes: vec![],
-        procedures: vec![],
-        modes: vec![],
         audience,
-        revises: None,
-        revision_unresolved: false,
+        ..RoutingHeader::bare(id(PORT), EventId::parse("0198c5a2-7b1e-7c3d-9f00-5a1b2c3d4e5f").expect("a good id"))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         Epoch, EventId, HeaderRef, RoutingHeader, Sequence, SpiffeId,
-        header::{AudienceTerm, PlaceTerm, RevisionTerm},
+        header::{PlaceTerm, RevisionTerm},
     },
     log::{Appended, NewEvent, OriginFacts, Record, Verdict},
 };
@@ -33,30 +33,8 @@ pub fn locode(number: u16) -> String {
 }
 
 pub fn header(number: u16) -> RoutingHeader {
-    let place = PlaceTerm {
-        role: 1,
-        kind: 1,
-        un_locode: locode(number),
-        country_code: "PK".into(),
-        facility_scheme: 0,
-        facility_code: String::new(),
-    };
-    RoutingHeader {
-        publisher: publisher(),
-        event_id: id(number),
-        types: Vec::new(),
-        classifiers: Vec::new(),
-        event_times_ns: Vec::new(),
-        subjects: Vec::new(),
-        places: vec![place],
-        parties: Vec::new(),
-        commodity_codes: Vec::new(),
-        procedures: Vec::new(),
-        modes: Vec::new(),
-        audience: AudienceTerm::Network,
-        revises: None,
-        revision_unresolved: false,
-    }
+    let place = PlaceTerm::port(&locode(number), "PK");
+    RoutingHeader { places: vec![place], ..RoutingHeader::bare(publisher(), id(number)) }
 }
 
 pub fn event_of(header: &RoutingHeader, content: &str) -> NewEvent {

@@ -7,7 +7,6 @@ use crate::{
     clock::TestClock,
     domain::{
         EventId, RoutingHeader, SpiffeId,
-        header::AudienceTerm,
         term::{TermHash, TermKind},
     },
     log::{
@@ -28,22 +27,7 @@ async fn append(log: &MemoryLog, numbers: std::ops::Range<u32>) {
     let publisher = SpiffeId::parse("spiffe://port.example/terminal/a").expect("a good name");
     let events = numbers.map(|number| {
         let event_id = EventId::from_bytes((u128::from(number) + 1).to_be_bytes());
-        let header = RoutingHeader {
-            publisher: publisher.clone(),
-            event_id,
-            types: Vec::new(),
-            classifiers: Vec::new(),
-            event_times_ns: Vec::new(),
-            subjects: Vec::new(),
-            places: Vec::new(),
-            parties: Vec::new(),
-            commodity_codes: Vec::new(),
-            procedures: Vec::new(),
-            modes: Vec::new(),
-            audience: AudienceTerm::Network,
-            revises: None,
-            revision_unresolved: false,
-        };
+        let header = RoutingHeader::bare(publisher.clone(), event_id);
         let (header, signed) = (header.encode().into(), number.to_string().into());
         NewEvent { publisher: publisher.clone(), event_id, header, signed, origin: None }
     });

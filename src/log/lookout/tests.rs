@@ -3,11 +3,7 @@
 use super::*;
 use crate::{
     clock::TestClock,
-    domain::{
-        EventId, RoutingHeader, SpiffeId,
-        header::{AudienceTerm, TypeStep},
-        term::TermKind,
-    },
+    domain::{EventId, RoutingHeader, SpiffeId, header::TypeStep, term::TermKind},
     log::{
         MemoryLog,
         contract::{AppendBatch, AppendMode, NewEvent},
@@ -68,20 +64,9 @@ fn publisher() -> SpiffeId {
 
 fn header(number: u32, body: u8) -> RoutingHeader {
     RoutingHeader {
-        publisher: publisher(),
-        event_id: EventId::from_bytes(u128::from(number).to_be_bytes()),
         types: vec![TypeStep { body, step: 1 }],
         classifiers: vec![body],
-        event_times_ns: Vec::new(),
-        subjects: Vec::new(),
-        places: Vec::new(),
-        parties: Vec::new(),
-        commodity_codes: Vec::new(),
-        procedures: Vec::new(),
-        modes: Vec::new(),
-        audience: AudienceTerm::Network,
-        revises: None,
-        revision_unresolved: false,
+        ..RoutingHeader::bare(publisher(), EventId::from_bytes(u128::from(number).to_be_bytes()))
     }
 }
 

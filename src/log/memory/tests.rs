@@ -3,11 +3,7 @@
 use super::*;
 use crate::{
     clock::TestClock,
-    domain::{
-        RoutingHeader,
-        header::{AudienceTerm, PlaceTerm},
-        term::TermKind,
-    },
+    domain::{RoutingHeader, header::PlaceTerm, term::TermKind},
     log::contract::NewEvent,
 };
 
@@ -29,27 +25,8 @@ fn id(number: u8) -> EventId {
 
 fn header(number: u8) -> RoutingHeader {
     RoutingHeader {
-        publisher: publisher(),
-        event_id: id(number),
-        types: Vec::new(),
-        classifiers: Vec::new(),
-        event_times_ns: Vec::new(),
-        subjects: Vec::new(),
-        places: vec![PlaceTerm {
-            role: 1,
-            kind: 1,
-            un_locode: format!("PKK{number:02}"),
-            country_code: "PK".into(),
-            facility_scheme: 0,
-            facility_code: String::new(),
-        }],
-        parties: Vec::new(),
-        commodity_codes: Vec::new(),
-        procedures: Vec::new(),
-        modes: Vec::new(),
-        audience: AudienceTerm::Network,
-        revises: None,
-        revision_unresolved: false,
+        places: vec![PlaceTerm::port(&format!("PKK{number:02}"), "PK")],
+        ..RoutingHeader::bare(publisher(), id(number))
     }
 }
 

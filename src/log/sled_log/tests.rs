@@ -8,10 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     clock::SystemClock,
-    domain::{
-        EventId, RoutingHeader, Sequence,
-        header::{AudienceTerm, RevisionTerm},
-    },
+    domain::{EventId, RoutingHeader, Sequence, header::RevisionTerm},
     log::contract::{AppendBatch, AppendError, AppendMode, NewEvent, Refusal, Verdict},
 };
 
@@ -35,20 +32,10 @@ fn event_with(number: u64, body_bytes: usize, revises: Option<RevisionTerm>) -> 
     let mut id = [0; 16];
     id[8..].copy_from_slice(&number.to_be_bytes());
     let header = RoutingHeader {
-        publisher: publisher(),
-        event_id: EventId::from_bytes(id),
-        types: Vec::new(),
         classifiers: vec![4],
         event_times_ns: vec![number as i64],
-        subjects: Vec::new(),
-        places: Vec::new(),
-        parties: Vec::new(),
-        commodity_codes: Vec::new(),
-        procedures: Vec::new(),
-        modes: Vec::new(),
-        audience: AudienceTerm::Network,
         revises,
-        revision_unresolved: false,
+        ..RoutingHeader::bare(publisher(), EventId::from_bytes(id))
     };
     let mut random = fastrand::Rng::with_seed(number);
     let signed: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(body_bytes).collect();
