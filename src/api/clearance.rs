@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Recorder, Refused, StreamQuota, denials,
     events::{Answers, caller},
+    live_calls::LiveCall,
     queries::{Queries, QueryError},
 };
 use crate::{
@@ -89,7 +90,7 @@ impl ClearanceService for ClearanceApi {
         request: Request<proto::WatchClearancesRequest>,
     ) -> Result<Response<Self::WatchClearancesStream>, Status> {
         let caller = caller(&request)?;
-        let watch = watching::watch(&self.parts, &caller, request.into_inner()).await;
+        let watch = watching::watch(&self.parts, (&caller, LiveCall::of(&request)), request.into_inner()).await;
         watch.map(Response::new).map_err(|refused| self.refuse(&caller, "WatchClearances", refused))
     }
 }

@@ -4,12 +4,18 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::Notify;
+use tonic::Request;
+
+use crate::{
+    domain::Sequence,
+    subscribe::{SessionInfo, durable::Standpoint},
+};
 
 /// All live calls of a node. Cheap to clone.
 #[derive(Clone)]
@@ -22,19 +28,65 @@ struct Inner {
     ended: Notify,
 }
 
-/// One live call.
-#[derive(Debug)]
+/// One live call. Whoever answers it says what it carries and how far its reader is.
+#[derive(Debug, Default)]
 pub struct LiveCall {
     /// "/tradelane.v1.EventService/Subscribe" and the like.
     pub method: Arc<str>,
     /// When it began, nanoseconds since 1970.
     pub start_time_ns: i64,
+    carried_events: AtomicU64,
+    reader: OnceLock<Reader>,
+}
+
+/// What knows how far the reader of a call is.
+#[derive(Debug)]
+pub enum Reader {
+    /// The session behind a `Subscribe` or a watch.
+    Live(Arc<SessionInfo>),
+    /// The durable subscription behind a `Consume`.
+    Durable(Standpoint),
 }
 
 /// Keeps a call in the list for as long as it lives.
 pub struct CallGuard {
     calls: LiveCalls,
     key: (u64, u64),
+    call: Arc<LiveCall>,
+}
+
+impl LiveCall {
+    /// The call that a request belongs to; one that nobody lists where the request did not come over a connection.
+    #[must_use]
+    pub fn of<T>(request: &Request<T>) -> Arc<Self> {
+        request.extensions().get::<Arc<Self>>().cloned().unwrap_or_default()
+    }
+
+    /// Counts events that were handed to the caller or taken from her.
+    pub fn carried(&self, events: usize) {
+        self.carried_events.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    /// How many events it carried so far.
+    #[must_use]
+    pub fn carried_events(&self) -> u64 {
+        self.carried_events.load(Ordering::Relaxed)
+    }
+
+    /// Says once who reads over it.
+    pub fn is_read_by(&self, reader: Reader) {
+        // A call is answered once, so that nobody has said it before.
+        let _ = self.reader.set(reader);
+    }
+
+    /// The last place that was delivered over it or did not concern its reader; none where nobody reads.
+    #[must_use]
+    pub fn examined(&self) -> Option<Sequence> {
+        self.reader.get().map(|reader| match reader {
+            Reader::Live(session) => session.reached(),
+            Reader::Durable(subscription) => subscription.examined(),
+        })
+    }
 }
 
 impl LiveCalls {
@@ -49,8 +101,9 @@ impl LiveCalls {
     #[must_use]
     pub fn begin(&self, connection_id: u64, method: Arc<str>, start_time_ns: i64) -> CallGuard {
         let key = (connection_id, self.0.next_number.fetch_add(1, Ordering::Relaxed));
-        self.calls().insert(key, Arc::new(LiveCall { method, start_time_ns }));
-        CallGuard { calls: self.clone(), key }
+        let call = Arc::new(LiveCall { method, start_time_ns, ..LiveCall::default() });
+        self.calls().insert(key, Arc::clone(&call));
+        CallGuard { calls: self.clone(), key, call }
     }
 
     /// The calls of one connection, oldest first.
@@ -74,6 +127,14 @@ impl LiveCalls {
     fn calls(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Arc<LiveCall>>> {
         // The map stays right whoever panicked with the lock: each change is one step.
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CallGuard {
+    /// The call that it keeps.
+    #[must_use]
+    pub const fn call(&self) -> &Arc<LiveCall> {
+        &self.call
     }
 }
 

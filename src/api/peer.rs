@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Refused;
+use super::{Refused, live_calls::LiveCall};
 use crate::{
     federation::Federation,
     identity::Caller,
     tasks::{OnFailure, Tasks},
-    wire::proto::{ReplicateRequest, ReplicateResponse, peer_service_server::PeerService},
+    wire::proto::{ReplicateRequest, ReplicateResponse, peer_service_server::PeerService, replicate_response::Message},
 };
 
 /// Batches that wait for HTTP/2 to take them: at most about 2 MiB.
@@ -43,12 +43,18 @@ impl PeerService for PeerApi {
         request: Request<Streaming<ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
         let caller = request.extensions().get::<Caller>().cloned().ok_or_else(Refused::no_identity)?;
+        let call = LiveCall::of(&request);
         let (responses, outgoing) = mpsc::channel(WAITING_MAX);
         let (federation, requests) = (self.federation.clone(), request.into_inner());
         self.tasks.spawn("peer outbox", OnFailure::Log, async move {
             federation.serve(caller, Box::pin(requests), responses).await;
             Ok::<(), Infallible>(())
         });
-        Ok(Response::new(ReceiverStream::new(outgoing).boxed()))
+        let counted = ReceiverStream::new(outgoing).inspect(move |response| {
+            if let Ok(ReplicateResponse { message: Some(Message::Batch(batch)) }) = response {
+                call.carried(batch.events.len());
+            }
+        });
+        Ok(Response::new(counted.boxed()))
     }
 }

@@ -260,7 +260,7 @@ impl Subscriptions {
         let follower =
             Follower::new(Arc::clone(&parts.log), after.sequence, session::CHUNK_BYTES_MAX, sight.term_plan())
                 .resting_at(&parts.lookout);
-        let (window, stream) = window::window(after, &parts.limits);
+        let (window, stream) = window::window(after, Arc::clone(&entry.info), &parts.limits);
         let guard = guard::Guard::new(caller, parts, generation, sight);
         let session = session::Session::new(follower, guard, window, entry, after, parts);
         parts.tasks.spawn("subscription", OnFailure::Log, async move {

@@ -12,7 +12,7 @@ use std::{
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::{EndReason, SessionEnd, SessionLimits, SessionMessage};
+use super::{EndReason, SessionEnd, SessionInfo, SessionLimits, SessionMessage};
 use crate::domain::Position;
 
 /// A message, and the place up to which the reader has everything once she has it.
@@ -30,16 +30,17 @@ pub(super) struct Window {
 pub struct SessionStream {
     messages: mpsc::Receiver<Placed>,
     end: Arc<OnceLock<SessionEnd>>,
+    info: Arc<SessionInfo>,
     /// Up to where the reader has everything.
     taken: Position,
     finished: bool,
 }
 
 /// A window whose reader has everything up to a place.
-pub(super) fn window(after: Position, limits: &SessionLimits) -> (Window, SessionStream) {
+pub(super) fn window(after: Position, info: Arc<SessionInfo>, limits: &SessionLimits) -> (Window, SessionStream) {
     let (sender, receiver) = mpsc::channel(limits.window_messages_max);
     let end = Arc::new(OnceLock::new());
-    let stream = SessionStream { messages: receiver, end: Arc::clone(&end), taken: after, finished: false };
+    let stream = SessionStream { messages: receiver, end: Arc::clone(&end), info, taken: after, finished: false };
     (Window { messages: sender, end, stalled_max: limits.stalled_max }, stream)
 }
 
@@ -77,6 +78,12 @@ impl Room<'_> {
 }
 
 impl SessionStream {
+    /// Where the session is, also while it waits for its reader.
+    #[must_use]
+    pub const fn info(&self) -> &Arc<SessionInfo> {
+        &self.info
+    }
+
     fn finish(&mut self, end: SessionEnd) -> Poll<Option<Result<SessionMessage, SessionEnd>>> {
         self.finished = true;
         self.messages.close();

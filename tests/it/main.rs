@@ -7,6 +7,7 @@ mod clearance;
 mod clearance_linked;
 mod clearance_sources;
 mod cli;
+mod connections;
 mod consumer;
 mod damaged;
 mod demo;

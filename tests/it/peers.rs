@@ -156,6 +156,11 @@ async fn what_is_published_at_one_node_is_found_at_the_other_with_its_origin_and
     comes_to(a, true, PeerLinkState::CaughtUp).await;
     let link = comes_to(b, true, PeerLinkState::CaughtUp).await;
     assert_eq!((link.event_count, link.lag_events), (50, 0));
+    let mut at_a = NodeServiceClient::new(channel(a, &a.operator).await);
+    let listed = at_a.list_connections(proto::ListConnectionsRequest::default()).await.expect("listed").into_inner();
+    let of_b = listed.connections.iter().filter(|one| one.participant == b.node.as_str());
+    let carried: Vec<_> = of_b.flat_map(|one| &one.streams).map(|one| (one.method.as_str(), one.event_count)).collect();
+    assert_eq!(carried, [("/tradelane.v1.PeerService/Replicate", 50)], "what the operator is told of its stream");
     comes_to(a, false, PeerLinkState::CaughtUp).await;
 
     let mut operator = EventServiceClient::new(channel(a, &a.operator).await);

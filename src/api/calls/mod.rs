@@ -121,7 +121,7 @@ where
     }
 }
 
-async fn answer<S>(mut inner: S, request: Request<Body>, caller: Option<Caller>, shared: &Shared) -> Response<Body>
+async fn answer<S>(mut inner: S, mut request: Request<Body>, caller: Option<Caller>, shared: &Shared) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
@@ -131,6 +131,9 @@ where
     let listed = method
         .zip(caller.as_ref())
         .map(|(method, caller)| rules.live.begin(caller.connection_id, method.path.clone(), rules.clock.now_ns()));
+    if let Some(listed) = &listed {
+        request.extensions_mut().insert(Arc::clone(listed.call()));
+    }
     let tally = Tally { meters, started: Instant::now(), code: None, _listed: listed };
     let refused = match caller {
         None => Some(Status::unauthenticated("the connection has no client certificate with a SPIFFE ID")),

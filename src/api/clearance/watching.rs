@@ -15,6 +15,7 @@ use crate::{
             Answers,
             subscribing::{Live, progress, said, start},
         },
+        live_calls::{LiveCall, Reader},
         queries::{QueryError, Watched, Watching, cleared_subject},
     },
     clock::Clock,
@@ -41,7 +42,7 @@ const BEHIND_MAX: u32 = 15;
 /// Opens a watch.
 pub(super) async fn watch(
     parts: &ClearanceServiceParts,
-    caller: &Caller,
+    (caller, call): (&Caller, Arc<LiveCall>),
     request: WatchClearancesRequest,
 ) -> Result<Answers<WatchClearancesResponse>, Refused> {
     let open = parts.streams.open(&caller.id)?;
@@ -52,8 +53,10 @@ pub(super) async fn watch(
     let asked = Asked { start, filters: vec![filter] };
     // The state is one for all, so every event is looked at; what the caller is shown of it is judged by the fold.
     let session = parts.subscriptions.open_unjudged(caller.clone(), asked).await?;
+    call.is_read_by(Reader::Live(Arc::clone(session.info())));
     let watch = Watch {
         session,
+        call,
         watching: Watching::new(Arc::clone(&parts.queries), caller.clone(), watched),
         recorder: parts.recorder.clone(),
         origins: parts.queries.freshness().clone(),
@@ -74,6 +77,7 @@ pub(super) async fn watch(
 /// One watch.
 struct Watch {
     session: SessionStream,
+    call: Arc<LiveCall>,
     watching: Watching,
     recorder: Recorder,
     origins: Origins,
@@ -122,6 +126,7 @@ impl Watch {
         match self.watching.look(&record).await {
             Ok(changes) => {
                 self.behind = 0;
+                self.call.carried(usize::from(changes.as_ref().is_some_and(|changes| changes.event.is_some())));
                 let late = PROGRESS_INTERVAL <= self.told_at.elapsed();
                 changes
                     .map(|changes| Ok(Message::Changes(changes)))

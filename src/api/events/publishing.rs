@@ -8,7 +8,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Answers, EventServiceParts, caller};
 use crate::{
-    api::{Recorder, Refused, recorded::timestamp},
+    api::{Recorder, Refused, live_calls::LiveCall, recorded::timestamp},
     identity::Caller,
     publish::{EventOutcome, PublishError, RejectedEvent, pipeline},
     telemetry,
@@ -22,9 +22,9 @@ pub(super) async fn publish(
     parts: &EventServiceParts,
     request: Request<PublishRequest>,
 ) -> Result<Response<proto::PublishResponse>, Status> {
-    let caller = caller(&request)?;
+    let (caller, call) = (caller(&request)?, LiveCall::of(&request));
     let result = parts.door.publish(&caller, request.into_inner()).await;
-    match answer(parts, &caller, "Publish", result) {
+    match answer(parts, (&caller, &call), "Publish", result) {
         Ok(response) => Ok(Response::new(response)),
         Err(refused) => Err(refused.into()),
     }
@@ -34,7 +34,7 @@ pub(super) fn publish_stream(
     parts: &Arc<EventServiceParts>,
     request: Request<Streaming<proto::PublishStreamRequest>>,
 ) -> Result<Response<Answers<proto::PublishStreamResponse>>, Status> {
-    let caller = caller(&request)?;
+    let (caller, call) = (caller(&request)?, LiveCall::of(&request));
     let open = parts.streams.open(&caller.id)?;
     let requests = request.into_inner().map(|message| {
         // A request without `publish` is one without events, and is refused as such.
@@ -55,7 +55,7 @@ pub(super) fn publish_stream(
     let answers = answers.map(move |answer| {
         let _counts_while_open = &open;
         let answer = answer?;
-        let said = match self::answer(&parts, &caller, "PublishStream", answer.result) {
+        let said = match self::answer(&parts, (&caller, &call), "PublishStream", answer.result) {
             Ok(response) => publish_stream_response::Answer::Response(response),
             Err(refused) => publish_stream_response::Answer::Error(refused.into_rpc()),
         };
@@ -81,7 +81,7 @@ async fn stream_end(parts: &EventServiceParts, caller: &Caller) -> Refused {
 /// What a request is told, and what the node counts of it.
 fn answer(
     parts: &EventServiceParts,
-    caller: &Caller,
+    (caller, call): (&Caller, &LiveCall),
     method: &str,
     result: Result<Vec<EventOutcome>, PublishError>,
 ) -> Result<proto::PublishResponse, Refused> {
@@ -98,6 +98,7 @@ fn answer(
             let response = proto::PublishResponse { results: results.collect() };
             // Once a request and not once an event: each looks into a table that all callers share.
             count_stored(parts, caller, fresh, again);
+            call.carried((fresh + again) as usize);
             Ok(response)
         }
         Err(error) => {

@@ -9,6 +9,7 @@ use super::{Answers, EventServiceParts, caller};
 use crate::{
     api::{
         Origins, Recorder, Refused,
+        live_calls::{LiveCall, Reader},
         recorded::{time_ns, timestamp},
         stream_quota::OpenStream,
     },
@@ -26,7 +27,7 @@ pub(super) async fn subscribe(
     parts: &Arc<EventServiceParts>,
     request: Request<proto::SubscribeRequest>,
 ) -> Result<Response<Answers<proto::SubscribeResponse>>, Status> {
-    let caller = caller(&request)?;
+    let (caller, call) = (caller(&request)?, LiveCall::of(&request));
     let open = parts.streams.open(&caller.id)?;
     let request = request.into_inner();
     let asked = asked(&request)?;
@@ -38,11 +39,15 @@ pub(super) async fn subscribe(
             return Err(refused.into());
         }
     };
+    call.is_read_by(Reader::Live(Arc::clone(session.info())));
     let live = Live::begin(open);
     let (recorder, origins) = (parts.recorder.clone(), parts.queries.freshness().clone());
     let messages = session.map(move |message| {
         let _counts_while_open = &live;
         let message = message.map_err(Refused::from)?;
+        if let SessionMessage::Events(records) = &message {
+            call.carried(records.len());
+        }
         Ok(proto::SubscribeResponse { message: Some(said(&recorder, &origins, message)) })
     });
     Ok(Response::new(messages.boxed()))

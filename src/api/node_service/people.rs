@@ -1,16 +1,12 @@
 //! Who is connected and who was seen: `ListConnections` and `ListParticipants`. It never ends a connection.
 
-use std::sync::Arc;
-
 use super::{NodeApi, timestamp};
 use crate::{
     api::Refused,
+    domain::Sequence,
     identity::{Caller, connections::ConnectionInfo},
-    subscribe::SessionInfo,
     wire::proto,
 };
-
-const SUBSCRIBE: &str = "/tradelane.v1.EventService/Subscribe";
 
 impl NodeApi {
     pub(super) fn connections(
@@ -59,19 +55,15 @@ impl NodeApi {
 
     fn connection(&self, one: &ConnectionInfo) -> proto::Connection {
         let id = one.caller.connection_id;
-        let sessions = self.0.sessions.list();
-        // Both lists are in order of opening, so the nth live Subscribe of a connection is its nth session.
-        let mut readers = sessions.iter().filter(|session| session.connection_id == id);
         let head = self.0.log.tail().borrow().get();
         let streams = self.0.live.of_connection(id).into_iter().map(|call| {
-            let reader: Option<&Arc<SessionInfo>> = if &*call.method == SUBSCRIBE { readers.next() } else { None };
-            let examined = reader.map_or(0, |reader| reader.reached().get());
+            let examined = call.examined().map(Sequence::get);
             proto::StreamState {
                 method: call.method.to_string(),
                 start_time: Some(timestamp(call.start_time_ns)),
-                examined_sequence: examined,
-                lag_events: reader.map_or(0, |_| head.saturating_sub(examined)),
-                event_count: reader.map_or(0, |reader| reader.delivered_events()),
+                examined_sequence: examined.unwrap_or(0),
+                lag_events: examined.map_or(0, |examined| head.saturating_sub(examined)),
+                event_count: call.carried_events(),
             }
         });
         proto::Connection {

@@ -12,9 +12,10 @@ use crate::{
     api::{
         Refused,
         events::{Answers, caller},
+        live_calls::{LiveCall, Reader},
     },
     identity::Caller,
-    subscribe::durable::{ConsumeEnd, Consumption, Leaving},
+    subscribe::durable::{ConsumeEnd, ConsumeMessage, Consumption, Leaving},
     tasks::OnFailure,
     wire::{
         proto::{self, consume_request::Message},
@@ -37,7 +38,7 @@ pub(super) async fn consume(
     parts: &Arc<SubscriptionServiceParts>,
     request: Request<Streaming<proto::ConsumeRequest>>,
 ) -> Result<Response<Answers<proto::ConsumeResponse>>, Status> {
-    let caller = caller(&request)?;
+    let (caller, call) = (caller(&request)?, LiveCall::of(&request));
     let open = parts.streams.open(&caller.id)?;
     let mut requests = request.into_inner();
     let first = tokio::select! {
@@ -52,6 +53,7 @@ pub(super) async fn consume(
     let credit = asked::credit(credit, "start.credit").map_err(Refused::invalid)?;
     let consuming = parts.durable.consume(&caller.id, &start.name, credit);
     let (consumption, messages) = consuming.map_err(|error| parts.refuse(&caller, "Consume", error.into()))?;
+    call.is_read_by(Reader::Durable(consumption.standpoint()));
     let hearing = Hearing { consumption, requests, caller, parts: Arc::clone(parts) };
     parts.tasks.spawn("consumer", OnFailure::Log, async move {
         hearing.run().await;
@@ -61,6 +63,9 @@ pub(super) async fn consume(
     let answers = messages.map(move |message| {
         let _counts_while_open = &open;
         let message = message.map_err(Refused::from)?;
+        if let ConsumeMessage::Deliveries(deliveries) = &message {
+            call.carried(deliveries.len());
+        }
         Ok(told::message(&recorder, &origins, message).map_err(Refused::from)?)
     });
     Ok(Response::new(answers.boxed()))

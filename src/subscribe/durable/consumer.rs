@@ -86,7 +86,25 @@ pub(super) fn join(
     Ok((consumption, stream))
 }
 
+/// Where a durable subscription stands, for whoever shows it.
+#[derive(Debug)]
+pub struct Standpoint(Arc<Slot>);
+
+impl Standpoint {
+    /// Up to here it has looked at the log.
+    #[must_use]
+    pub fn examined(&self) -> Sequence {
+        self.0.inner().machine.examined()
+    }
+}
+
 impl Consumption {
+    /// Where its subscription stands, now and later.
+    #[must_use]
+    pub fn standpoint(&self) -> Standpoint {
+        Standpoint(Arc::clone(&self.slot))
+    }
+
     /// Resolves when the node has ended the stream.
     pub async fn ended(&self) {
         self.member.ended.cancelled().await;

@@ -34,7 +34,7 @@ mod telling;
 mod tests;
 mod writing;
 
-pub use consumer::{Consumption, Settling};
+pub use consumer::{Consumption, Settling, Standpoint};
 pub use cursor::{Cursor, DeadLetter, Tried};
 pub use definition::Definition;
 pub use machine::{ConsumerId, Delivery, Leaving, Machine, Outcome, Standing, Verb};
