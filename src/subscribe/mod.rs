@@ -127,6 +127,8 @@ pub enum SessionMessage {
         subject: SubjectTerm,
         /// Where the association stands.
         position: Position,
+        /// Of what she became a party of before it some is not named any more.
+        incomplete: bool,
     },
 }
 
@@ -262,7 +264,7 @@ impl Subscriptions {
                 .resting_at(&parts.lookout);
         let (window, stream) = window::window(after, Arc::clone(&entry.info), &parts.limits);
         let guard = guard::Guard::new(caller, parts, generation, sight);
-        let session = session::Session::new(follower, guard, window, entry, after, parts);
+        let session = session::Session::new(follower, guard, window, entry, (after, asked.start), parts);
         parts.tasks.spawn("subscription", OnFailure::Log, async move {
             session.run(narrowing).await;
             Ok::<(), std::convert::Infallible>(())

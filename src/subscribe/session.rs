@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{EndReason, SessionMessage, SubscriptionsParts, guard::Guard, sessions::Entry, window::Window};
+use super::{EndReason, SessionMessage, Start, SubscriptionsParts, guard::Guard, sessions::Entry, window::Window};
 use crate::{
     domain::{Position, Sequence},
     identity::Narrowing,
@@ -35,8 +35,10 @@ pub(super) struct Session {
     reached: Position,
     /// How far associations are applied.
     associations: watch::Receiver<Sequence>,
-    /// Associations up to here are announced, or were in force when the session began.
+    /// What associations up to here opened to the reader is announced, or need not be.
     announced_through: Sequence,
+    /// The end of the log when the session began. Of associations before it that are applied later no event tells any more.
+    first_tail: Sequence,
     caught_up: bool,
     progress_interval: Duration,
     progress_due: Instant,
@@ -48,12 +50,21 @@ impl Session {
         guard: Guard,
         window: Window,
         entry: Entry,
-        after: Position,
+        (after, start): (Position, Start),
         parts: &SubscriptionsParts,
     ) -> Self {
         let associations = parts.bindings.progress();
-        let announced_through = follower.tail().max(*associations.borrow());
+        let is_from_first = after.sequence < parts.log.first_retained();
+        let applied = *associations.borrow();
+        let announced_through = match start {
+            // Nothing was passed over before the first event; what comes after it is judged under what is applied already.
+            _ if is_from_first => applied,
+            // Whoever reached the position was told of all before it.
+            Start::After(_) => after.sequence,
+            Start::Earliest | Start::Latest | Start::Since(_) => after.sequence.min(applied),
+        };
         Self {
+            first_tail: follower.tail(),
             follower,
             guard,
             window,
@@ -95,12 +106,17 @@ impl Session {
 
     async fn step(&mut self) -> Result<(), EndReason> {
         self.pass_over()?;
+        self.announce_widening().await?;
         self.tell_distance().await?;
+        let starts_behind = self.guard.sight().needs_bindings() && self.announced_through < self.first_tail;
         let progress_due = tokio::time::sleep_until(self.progress_due);
         let chunk = tokio::select! {
             biased;
             reason = self.guard.ended() => return Err(reason),
             reason = self.window.reader_gone() => return Err(reason),
+            changed = self.associations.changed(), if starts_behind => {
+                return changed.map_err(|_| EndReason::LogClosed);
+            }
             () = progress_due => None,
             chunk = self.follower.next() => Some(chunk.map_err(unreadable)?),
         };
@@ -110,7 +126,7 @@ impl Session {
             return self.send(SessionMessage::Progress { position: self.reached, time_ns }).await;
         };
         self.wait_for_associations(chunk.through).await?;
-        self.announce_widening(chunk.through).await?;
+        self.announce_widening().await?;
         self.deliver(&chunk).await
     }
 
@@ -161,14 +177,24 @@ impl Session {
         Ok(())
     }
 
-    /// Says which subjects the reader became a party of since the session began.
-    async fn announce_widening(&mut self, through: Sequence) -> Result<(), EndReason> {
-        if through <= self.announced_through || !self.guard.sight().needs_bindings() {
+    /// Says which subjects the reader became a party of that was not announced to her. All that is applied is announced at once, though she may
+    /// be far before it: read back after a restart an association may seem to stand elsewhere, but then she was told of it before.
+    async fn announce_widening(&mut self) -> Result<(), EndReason> {
+        let through = *self.associations.borrow_and_update();
+        let sight = self.guard.sight();
+        if through <= self.announced_through || !sight.needs_bindings() {
             return Ok(());
         }
-        for binding in self.guard.sight().newly_bound(self.announced_through, through) {
+        let widened = sight.newly_bound(self.announced_through, through);
+        let mut incomplete = sight.has_forgotten_bindings(self.announced_through);
+        if widened.is_empty() && incomplete {
+            // So many came since then that what is still named stands beyond it. That it is not all is said with these.
+            return Ok(());
+        }
+        for binding in widened {
             let position = Position { sequence: binding.sequence, ..self.reached };
-            self.send(SessionMessage::VisibilityWidened { subject: binding.subject, position }).await?;
+            let incomplete = std::mem::take(&mut incomplete);
+            self.send(SessionMessage::VisibilityWidened { subject: binding.subject, position, incomplete }).await?;
         }
         self.announced_through = through;
         Ok(())

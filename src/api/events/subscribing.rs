@@ -125,8 +125,8 @@ pub(in crate::api) fn said(recorder: &Recorder, origins: &Origins, message: Sess
         SessionMessage::FellBehind { position, lag_events } => {
             Message::FellBehind(proto::FellBehind { position: position.to_string(), lag_events })
         }
-        SessionMessage::VisibilityWidened { subject, position } => {
-            Message::VisibilityWidened(widened(subject, position))
+        SessionMessage::VisibilityWidened { subject, position, incomplete } => {
+            Message::VisibilityWidened(proto::VisibilityWidened { incomplete, ..widened(subject, position) })
         }
     }
 }
@@ -145,7 +145,7 @@ pub(in crate::api) fn caught_up(origins: &Origins, position: Position) -> proto:
 
 /// What a reader became a party of, and by which association.
 pub(in crate::api) fn widened(subject: SubjectTerm, position: Position) -> proto::VisibilityWidened {
-    proto::VisibilityWidened { subject: Some(spoken(subject)), position: position.to_string() }
+    proto::VisibilityWidened { subject: Some(spoken(subject)), position: position.to_string(), incomplete: false }
 }
 
 fn spoken(subject: SubjectTerm) -> proto::Subject {

@@ -160,6 +160,11 @@ impl Watcher {
                 ));
             }
             Some(Message::VisibilityWidened(widened)) => {
+                if widened.incomplete {
+                    note(
+                        "you see more of other subjects too, which the node does not name: look with `tradelane clearance list`",
+                    );
+                }
                 let subject = widened.subject.as_ref().map(words::subject).unwrap_or_default();
                 note(&format!("from here on you see more of {}", printable(&subject)));
             }

@@ -186,7 +186,12 @@ impl Reader {
                     behind.lag_events
                 ));
             }
-            Some(Message::VisibilityWidened(widened)) => note(&seen_more(&widened)),
+            Some(Message::VisibilityWidened(widened)) => {
+                if widened.incomplete {
+                    note(SEEN_MORE_UNNAMED);
+                }
+                note(&seen_more(&widened));
+            }
             // A newer node says something that this program has no word for; positions come with every event all the same.
             None => {}
         }
@@ -237,6 +242,10 @@ impl Reader {
         }
     }
 }
+
+/// What is said where the node does not name all of which somebody sees more.
+pub const SEEN_MORE_UNNAMED: &str =
+    "you see more of other subjects too, which the node does not name: look with `tradelane events list`";
 
 /// That somebody sees more of a subject, and how she comes to what was withheld before.
 #[must_use]

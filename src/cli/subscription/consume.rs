@@ -30,7 +30,7 @@ use crate::{
         origins::Missing,
         retrying::Retrying,
         settings::ClientFlags,
-        subscribe::{event_line, seen_more},
+        subscribe::{SEEN_MORE_UNNAMED, event_line, seen_more},
         terminal::{Terminal, note, printable},
     },
     domain::Position,
@@ -390,7 +390,7 @@ async fn widened(line: &mut Line, told: VisibilityWidenings) {
         note(&seen_more(widening));
     }
     if told.incomplete {
-        note("you see more of other subjects too, which the node does not name: look with `tradelane events list`");
+        note(SEEN_MORE_UNNAMED);
     }
     let name = DeliveryName { position: told.position, delivery_attempt: 0 };
     line.settle(vec![name], Verb::AcknowledgeWidening(AcknowledgeWidening {})).await;

@@ -128,12 +128,17 @@ fn tell_widenings(inner: &mut Inner, parts: &DurableParts, sight: &Sight) {
         return;
     }
     let mut widened = sight.newly_bound(after, through);
+    let has_forgotten = sight.has_forgotten_bindings(after);
+    if widened.is_empty() && has_forgotten {
+        // So many came since then that what is still named stands beyond it. That it is not all is said with these.
+        return;
+    }
     if let Some(member) = inner.members.get(&consumer)
         && !widened.is_empty()
     {
         let beyond = widened.len().saturating_sub(WIDENINGS_TOLD_MAX);
         widened.drain(..beyond);
-        let incomplete = beyond > 0 || sight.has_forgotten_bindings(after);
+        let incomplete = beyond > 0 || has_forgotten;
         let through = Position { epoch: parts.epoch(), sequence: through };
         // Where there is no room it is told later; who has gone is noticed where she is heard.
         if member.messages.try_send(ConsumeMessage::Widened { widened, through, incomplete }).is_err() {

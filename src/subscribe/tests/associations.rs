@@ -40,7 +40,7 @@ async fn an_event_is_judged_only_with_the_associations_before_it_applied() {
 
     bind(&room, CUSTOMS, 1);
     room.bindings.progress.send_replace(Sequence(2));
-    let Ok(SessionMessage::VisibilityWidened { subject, position }) = next(&mut stream).await else {
+    let Ok(SessionMessage::VisibilityWidened { subject, position, incomplete: false }) = next(&mut stream).await else {
         panic!("the wider view is announced")
     };
     assert_eq!((subject, position.sequence), (consignment(), Sequence(1)));
@@ -87,4 +87,97 @@ async fn what_a_former_name_is_bound_to_is_announced_too_in_order_and_once() {
         assert_eq!(position.sequence, Sequence(expected));
     }
     assert_eq!(events(&mut stream, 1).await, [3]);
+}
+
+/// The places of the associations announced next, and whether it is said that there were more; until something else is said.
+async fn announced(stream: &mut SessionStream) -> (Vec<u64>, bool) {
+    let (mut places, mut more) = (Vec::new(), false);
+    loop {
+        match next(stream).await.expect("the session goes on") {
+            SessionMessage::VisibilityWidened { position, incomplete, .. } => {
+                assert!(!incomplete || places.is_empty(), "said with the first");
+                places.push(position.sequence.get());
+                more |= incomplete;
+            }
+            SessionMessage::Started { .. } => {}
+            _ => return (places, more),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn associations_between_the_views_place_and_the_start_are_announced_though_nothing_more_is_published() {
+    let room = Room::new(NAMED);
+    room.publish("PK", 1..=4).await;
+    // What is applied was in force before the stream; the association at 3 comes into force after it has begun.
+    bind(&room, CUSTOMS, 1);
+    room.bindings.progress.send_replace(Sequence(2));
+    let mut stream = room.open(Start::Latest).await;
+    assert_eq!(announced(&mut stream).await, (vec![], false));
+    bind(&room, CUSTOMS, 3);
+    room.bindings.progress.send_replace(Sequence(3));
+    assert_eq!(announced(&mut stream).await, (vec![3], false));
+    room.bindings.progress.send_replace(Sequence(4));
+    assert_eq!(announced(&mut stream).await, (vec![], false), "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_is_told_what_was_opened_to_her_meanwhile_and_who_begins_is_not() {
+    let room = Room::new(NAMED);
+    room.publish("PK", 1..=4).await;
+    room.append(vec![about_consignment(5)]).await;
+    for place in [2, 4] {
+        bind(&room, CUSTOMS, place);
+    }
+    room.bindings.progress.send_replace(Sequence(5));
+    let Ok(SessionMessage::Started { after, .. }) = next(&mut room.open(Start::Latest).await).await else {
+        panic!("started")
+    };
+    let at = |sequence| Start::After(Position { sequence: Sequence(sequence), ..after });
+    for (start, expected) in [
+        (at(1), vec![2, 4]),
+        (at(3), vec![4]),
+        (at(4), vec![]),
+        (at(0), vec![]),
+        (Start::Earliest, vec![]),
+        (Start::Since(START_NS), vec![]),
+        (Start::Latest, vec![]),
+    ] {
+        assert_eq!(announced(&mut room.open(start).await).await, (expected, false), "{start:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_view_is_behind_her_position_she_is_not_told_again_of_what_stands_before_it() {
+    let room = Room::new(NAMED);
+    room.publish("PK", 1..=4).await;
+    let Ok(SessionMessage::Started { after, .. }) = next(&mut room.open(Start::Latest).await).await else {
+        panic!("started")
+    };
+    // The node has started anew, and reads back what is bound.
+    let mut stream = room.open(Start::After(Position { sequence: Sequence(3), ..after })).await;
+    assert_eq!(announced(&mut stream).await, (vec![], false));
+    for place in [1, 4] {
+        bind(&room, CUSTOMS, place);
+    }
+    room.bindings.progress.send_replace(Sequence(4));
+    assert_eq!(announced(&mut stream).await, (vec![4], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_more_was_opened_than_is_named_is_said_once_and_never_lost() {
+    let room = Room::new(NAMED);
+    room.publish("PK", 1..=400).await;
+    room.bindings.progress.send_replace(Sequence(1));
+    let mut stream = room.open(Start::Latest).await;
+    assert_eq!(announced(&mut stream).await, (vec![], false));
+    // All that is named still stands beyond what is applied so far.
+    for place in 301..=400 {
+        bind(&room, CUSTOMS, place);
+    }
+    *room.bindings.forgotten_through.lock().expect("no panic") = Sequence(150);
+    room.bindings.progress.send_replace(Sequence(200));
+    assert_eq!(announced(&mut stream).await, (vec![], false));
+    room.bindings.progress.send_replace(Sequence(400));
+    assert_eq!(announced(&mut stream).await, ((301..=400).collect(), true));
 }

@@ -181,4 +181,13 @@ async fn what_is_not_named_any_more_is_said_to_be_missing() {
     room.bind(CUSTOMS, 2, 302);
     *room.bindings.forgotten_through.lock().expect("no panic") = Sequence(301);
     assert_eq!(room.consume("more", 10).told().await, [(vec![301, 302], 302, true)]);
+    // All that is still named stands beyond what is applied: it is said with these.
+    room.create_for_all("much", ordered()).await;
+    room.bind(CUSTOMS, 2, 305);
+    *room.bindings.forgotten_through.lock().expect("no panic") = Sequence(303);
+    room.bindings.progress.send_replace(Sequence(303));
+    let mut consumer = room.consume("much", 10);
+    assert_eq!(consumer.told().await, []);
+    room.bindings.progress.send_replace(Sequence(305));
+    assert_eq!(consumer.told().await, [(vec![305], 305, true)]);
 }
