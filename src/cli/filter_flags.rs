@@ -6,7 +6,10 @@
 use clap::Args;
 
 use super::{Failure, json, words};
-use crate::wire::proto::{EventFilter, Party, Place, Subject, TimeRange};
+use crate::{
+    domain::freight::country_names,
+    wire::proto::{EventFilter, Party, Place, Subject, TimeRange},
+};
 
 /// Which events. Different flags narrow (AND), values of one flag widen (OR).
 #[derive(Debug, Clone, Default, Args)]
@@ -130,10 +133,11 @@ fn parse_place(text: &str, is_locode: bool) -> Result<Place, String> {
         Some((role, code)) => (words::number("PlaceRole", role).map_err(|error| format!("the role {error}"))?, code),
         None => (0, text),
     };
-    let code = code.to_ascii_uppercase();
+    let (written, code) = (code, code.to_ascii_uppercase());
     let wanted = if is_locode { 5 } else { 2 };
     if code.len() != wanted || !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(format!("{code:?} is not {wanted} letters"));
+        let hint = if is_locode { String::new() } else { country_names::hint(written) };
+        return Err(format!("{code:?} is not {wanted} letters{hint}"));
     }
     let place = Place { role, ..Place::default() };
     Ok(if is_locode { Place { un_locode: code, ..place } } else { Place { country_code: code, ..place } })
@@ -226,7 +230,9 @@ mod tests {
     fn malformed_flags_are_named() {
         for (arguments, words) in [
             (vec!["--subject", "contaner:X"], "--subject contaner:X: the kind \"contaner\" is none of: container"),
-            (vec!["--country", "PAK"], "--country PAK: \"PAK\" is not 2 letters"),
+            (vec!["--country", "PAK"], "--country PAK: \"PAK\" is not 2 letters; PK is Pakistan"),
+            (vec!["--country", "loading:china"], "--country loading:china: \"CHINA\" is not 2 letters; CN is China"),
+            (vec!["--country", "Karachi"], "--country Karachi: \"KARACHI\" is not 2 letters"),
             (vec!["--locode", "discharged:PKKHI"], "the role \"discharged\" is none of: event"),
             (vec!["--filter", "{\"type\": []}"], "--filter, column 2: unknown field 'type'; did you mean types?"),
             (vec!["--filter", "{}", "--type", "hold"], "cannot be used with"),

@@ -5,6 +5,7 @@ pub mod air;
 pub mod canonical;
 pub mod container;
 pub mod country;
+pub mod country_names;
 pub mod customs;
 mod digits;
 pub mod goods;

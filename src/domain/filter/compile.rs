@@ -10,7 +10,7 @@ use super::{
 use crate::domain::{
     SpiffeId, SpiffePattern,
     codes::{self, Codes},
-    freight,
+    freight::{self, country_names},
 };
 
 /// How a grant's party names whoever asks.
@@ -177,7 +177,8 @@ impl Compiler {
         }
         let country_code = freight::compact(&spec.country_code).into_owned();
         if !country_code.is_empty() && !freight::is_country(&country_code) {
-            let description = format!("must be a country of ISO 3166-1 such as PK, not {:?}", spec.country_code);
+            let (code, hint) = (&spec.country_code, country_names::hint(&spec.country_code));
+            let description = format!("must be a country of ISO 3166-1 such as PK, not {code:?}{hint}");
             self.problem(&format!("{field}.country_code"), "COUNTRY_UNKNOWN", description);
         }
         let scheme_field = format!("{field}.facility_scheme");

@@ -125,6 +125,34 @@ fn there_are_249_countries_in_order() {
     }
 }
 
+#[test]
+fn a_country_is_found_by_its_name_or_three_letters_and_each_means_one() {
+    let named: Vec<_> = country_names::countries().collect();
+    assert!(named.iter().map(|country| country.code).eq(country::all()), "the same codes, in the same order");
+    for country in &named {
+        assert!(
+            country.three_letters.len() == 3 && country.three_letters.bytes().all(|byte| byte.is_ascii_uppercase())
+        );
+        for text in country.names().chain([country.three_letters]) {
+            assert_eq!(country_names::meant_by(text).map(|meant| meant.code), Some(country.code), "{text}");
+        }
+    }
+    for (text, code) in [
+        ("pakistan", "PK"),
+        ("The Netherlands", "NL"),
+        ("cote d ivoire", "CI"),
+        ("TURKIYE", "TR"),
+        ("viet-nam", "VN"),
+        ("USA", "US"),
+        ("UK", "GB"),
+    ] {
+        assert_eq!(country_names::hint(text).get(2..4), Some(code), "{text}");
+    }
+    for nothing in ["", "PK", "Karachi", "the", "Pakistani"] {
+        assert_eq!(country_names::hint(nothing), "", "{nothing:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn one_digit_alone_is_right(serial in 0_u32..1_000_000, owner in "[A-Z]{3}[UJZ]") {
@@ -199,6 +227,16 @@ fn the_countries_are_those_of_the_reference_list() {
     // Bouvet Island has a code, and nothing that UN/LOCODE could list.
     let missing: Vec<_> = country::all().filter(|code| !listed.contains(code)).collect();
     assert!(missing.iter().all(|code| *code == "BV"), "{missing:?}");
+    for row in rows.lines().skip(1) {
+        let (code, name) = row.split_once(',').expect("two columns");
+        let name = name.trim_matches('"').trim();
+        let name = name.strip_suffix(" (the)").unwrap_or(name);
+        // "Iran, Islamic Republic of" and "Taiwan (Province of China)": what stands before is the name.
+        let short = name.split([',', '(']).next().unwrap_or(name);
+        let meant = [name, short].into_iter().find_map(country_names::meant_by).map(|country| country.code);
+        let ambiguous = ["CD", "KP", "MF", "SX", "VG", "VI", "XZ"].contains(&code);
+        assert!(meant == Some(code) || ambiguous, "{row}: {meant:?}");
+    }
 }
 
 proptest! {

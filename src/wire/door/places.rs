@@ -2,7 +2,10 @@
 
 use super::{Checker, ListMode, Path, text::PLACE_NAME_CHARACTERS_MAX};
 use crate::{
-    domain::{code_lists::CodeList, freight},
+    domain::{
+        code_lists::CodeList,
+        freight::{self, country_names},
+    },
     wire::proto::{Event, FacilityScheme, Place, PlaceKind, PlaceRole},
 };
 
@@ -67,7 +70,8 @@ impl Checker<'_> {
             return;
         }
         if !freight::is_country(code) {
-            let description = format!("must be a country of ISO 3166-1 such as PK, not {code:?}");
+            let hint = country_names::hint(code);
+            let description = format!("must be a country of ISO 3166-1 such as PK, not {code:?}{hint}");
             self.report.add(at, "COUNTRY_UNKNOWN", description);
         } else if !place.un_locode.is_empty() && !place.un_locode.starts_with(code.as_str()) {
             let description = format!("must be the country of {}, or empty, not {code}", place.un_locode);
