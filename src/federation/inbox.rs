@@ -107,7 +107,7 @@ impl Inbox {
     /// Takes events until the stream ends; `stop` ends it in order, with the words to say.
     pub(super) async fn run(self, mut responses: Responses, stop: &CancellationToken, why: &str) -> Received {
         let (mut acknowledged, mut is_unreadable) = (false, false);
-        let ended = match self.begin(&mut responses).await {
+        let ended = match self.begin(&mut responses, &mut is_unreadable).await {
             Err(ended) => ended,
             Ok((position, hello)) => {
                 let mut receiving = Receiving {
@@ -117,14 +117,14 @@ impl Inbox {
                     takes_early_revisions: EARLY_REVISIONS_SINCE <= hello.version,
                     credit_owed: 0,
                     acknowledged: false,
-                    is_unreadable: false,
+                    is_unreadable: &mut is_unreadable,
                 };
                 let ended = tokio::select! {
                     biased;
                     () = stop.cancelled() => Ended::stopping(why),
                     ended = receiving.run(&mut responses) => ended,
                 };
-                (acknowledged, is_unreadable) = (receiving.acknowledged, receiving.is_unreadable);
+                acknowledged = receiving.acknowledged;
                 ended
             }
         };
@@ -144,8 +144,12 @@ impl Inbox {
         Received { ended, acknowledged }
     }
 
-    /// Where the source goes on, and what else it said.
-    async fn begin(&self, responses: &mut Responses) -> Result<(LinkPosition, SourceHello), Ended> {
+    /// Where the source goes on, and what else it said; and whether it could be read at all.
+    async fn begin(
+        &self,
+        responses: &mut Responses,
+        is_unreadable: &mut bool,
+    ) -> Result<(LinkPosition, SourceHello), Ended> {
         let first = timeout(HELLO_TIMEOUT, responses.next())
             .await
             .map_err(|_| Ended::protocol(format!("no hello within {HELLO_TIMEOUT:?}")))?;
@@ -158,7 +162,10 @@ impl Inbox {
                 Err(Ended::there(&end))
             }
             Some(Ok(_)) => Err(Ended::protocol("the first message must be the hello")),
-            Some(Err(status)) => Err(Ended::broken(&status)),
+            Some(Err(status)) => {
+                *is_unreadable = true;
+                Err(Ended::broken(&status))
+            }
             None => Err(Ended::Broken("closed before a hello".to_owned())),
         }
     }

@@ -40,7 +40,7 @@ pub(super) struct Receiving<'a> {
     pub(super) credit_owed: u64,
     pub(super) acknowledged: bool,
     /// A message of the source could not be read.
-    pub(super) is_unreadable: bool,
+    pub(super) is_unreadable: &'a mut bool,
 }
 
 impl Receiving<'_> {
@@ -50,7 +50,7 @@ impl Receiving<'_> {
                 Err(_) => return Ended::Broken(format!("the source has said nothing for {SILENCE_MAX:?}")),
                 Ok(None) => return Ended::Broken("the source closed the stream".to_owned()),
                 Ok(Some(Err(status))) => {
-                    self.is_unreadable = true;
+                    *self.is_unreadable = true;
                     return Ended::broken(&status);
                 }
                 Ok(Some(Ok(response))) => response.message,
