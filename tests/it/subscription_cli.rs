@@ -81,7 +81,8 @@ async fn a_subscription_is_made_consumed_steered_and_deleted() {
         (&"120s".into(), &"0.050s".into())
     );
     assert_eq!(longer["definition"]["filters"][0]["types"][0], "handling.discharged");
-    assert!(port.runs(&["subscription", "show", "gate"]).await.out.contains("handling.discharged"));
+    let shown = port.runs(&["subscription", "show", "gate"]).await.out;
+    assert!(shown.contains("handling.discharged") && shown.contains("\ndead letters max 1000\n"), "{shown}");
     let jobs = port.runs(&["subscription", "consume", "gate", "--exec", "true", "--jobs", "2"]).await;
     assert!(jobs.code == 64 && jobs.err.contains("gate is ordered"), "{}", jobs.err);
     let deleted = port.runs(&["subscription", "delete", "gate", "--output", "jsonl"]).await;

@@ -284,7 +284,6 @@ async fn explain(arguments: &EventName) -> Result<(), Failure> {
 }
 
 /// A subject whose kind is given: a timeline is of one thing.
-/// A subject with its kind.
 ///
 /// # Errors
 /// It has none, or is written otherwise.
@@ -296,6 +295,9 @@ pub fn whole_subject(text: &str) -> Result<Subject, Failure> {
     Ok(subject)
 }
 
+/// The column of names takes as much as the longest of them, "dead letters max".
+const FACT_NAME_WIDTH: usize = 16;
+
 /// Writes a name and its value on one line, the names in a column; nothing where there is no value.
 ///
 /// # Errors
@@ -304,9 +306,11 @@ pub fn fact(terminal: &mut Terminal, name: &str, value: &str) -> std::io::Result
     if value.is_empty() {
         return Ok(());
     }
-    let name = terminal.style(Style::Bold, &format!("{name:<16}")).into_owned();
+    let padding = " ".repeat(FACT_NAME_WIDTH.saturating_sub(name.chars().count()));
+    let name = terminal.style(Style::Bold, name).into_owned();
     let value = super::terminal::printable(value).into_owned();
-    terminal.line(&format!("{name}{value}"))
+    // A name as long as its column still stands apart from its value.
+    terminal.line(&format!("{name}{padding} {value}"))
 }
 
 /// Writes a table under its heading; nothing where it has no rows.
