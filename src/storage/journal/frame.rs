@@ -9,6 +9,10 @@
 //! 68 state bytes u32: how much of the payload, from its beginning, is state; records follow
 //! 72 payload; the next frame begins at the next multiple of 8
 //! ```
+//!
+//! A settled mark's payload is the byte of its half at which the frame that it vouches for ends (u64), rounded up as above. It stands at the
+//! beginning of the next page: what loses a sector or a page of that frame leaves the mark. Marks of before had no payload, and stood
+//! right behind their frame.
 
 use crate::{
     domain::Sequence,
@@ -22,6 +26,10 @@ use crate::{
 pub const FRAME_HEADER_BYTES: usize = 72;
 pub(super) const MAGIC: [u8; 4] = *b"TLFR";
 const ALIGNMENT: u64 = 8;
+/// What a disk loses at once, at the most.
+const PAGE_BYTES: u64 = 4096;
+/// A settled mark's bytes.
+pub(super) const MARK_BYTES: usize = FRAME_HEADER_BYTES + 8;
 
 /// What a frame says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +66,10 @@ pub fn seal(frame: &mut [u8], facts: &FrameFacts) {
     seal_kind(frame, facts, 1);
 }
 
-pub(super) fn settled_mark(facts: &FrameFacts) -> [u8; FRAME_HEADER_BYTES] {
-    let mut mark = [0; FRAME_HEADER_BYTES];
+/// A mark that the frame which ends at a byte of its half was durable.
+pub(super) fn settled_mark(facts: &FrameFacts, end: u64) -> [u8; MARK_BYTES] {
+    let mut mark = [0; MARK_BYTES];
+    mark[FRAME_HEADER_BYTES..].copy_from_slice(&end.to_le_bytes());
     seal_kind(&mut mark, &FrameFacts { count: 0, state_bytes: 0, ..*facts }, 2);
     mark
 }
@@ -107,6 +117,16 @@ pub(super) fn open(bytes: &[u8], salt: u64) -> Result<(FrameFacts, &[u8]), Malfo
         return Err(reader.malformed());
     }
     Ok((facts, payload))
+}
+
+/// Where the mark of a frame stands that ends at a byte.
+pub(super) const fn mark_place(end: u64) -> u64 {
+    end.div_ceil(PAGE_BYTES) * PAGE_BYTES
+}
+
+/// Where the frame ends that a mark at a place vouches for.
+pub(super) fn vouched_end(payload: &[u8], place: u64) -> u64 {
+    payload.try_into().map_or(place, u64::from_le_bytes)
 }
 
 /// Where the next frame may begin.

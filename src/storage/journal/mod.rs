@@ -4,7 +4,7 @@
 //!
 //! What recovery may conclude, since the next frame is written only after the one before it was synced: a bad frame with nothing whole
 //! after it is the torn end of a commit that nobody was told of, and is dropped; a bad frame with a whole later one in its half is
-//! damage, and is reported.
+//! damage, and is reported. The last frame has none after it, so that a mark is put behind it where nothing follows at once.
 
 mod frame;
 mod half;
@@ -51,7 +51,7 @@ pub struct Journal {
     active: usize,
     /// Where the next frame goes in the active half.
     offset: u64,
-    /// True where a mark stands after the last frame.
+    /// True where a mark stands for the last frame.
     is_marked: bool,
 }
 
@@ -160,16 +160,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a mark after the last frame: that frame was durable, so that a later bad byte in it is damage and not a torn end. Not synced:
-    /// it costs no time, and is lost at most where a power cut follows at once. The next frame overwrites it.
+    /// Writes a mark after the last frame, on a page of its own: that frame was durable, so that a later bad byte in it is damage and not a
+    /// torn end. Not synced: it costs no time, and is lost at most where a power cut follows at once. It means nothing any more once frames
+    /// follow, and one of these overwrites it.
     ///
     /// # Errors
     /// The disk refused: the process must end.
     pub fn mark_settled(&mut self, facts: &FrameFacts) -> io::Result<()> {
-        if self.is_marked || !self.has_room(FRAME_HEADER_BYTES as u64) {
+        let (half, place) = (&self.halves[self.active], frame::mark_place(self.offset));
+        if self.is_marked || half.bytes() < place + frame::MARK_BYTES as u64 {
             return Ok(());
         }
-        self.halves[self.active].write_at(&frame::settled_mark(facts), self.offset)?;
+        half.write_at(&frame::settled_mark(facts, self.offset), place)?;
         self.is_marked = true;
         Ok(())
     }

@@ -140,32 +140,32 @@ fn read_half(name: &str, index: usize, start: HalfStart, bytes: &Bytes) -> Resul
     let mut frames: Vec<ReplayedFrame> = Vec::new();
     let mut offset = HALF_HEADER_BYTES;
     let mut next = start.base;
-    let mut settled = false;
-    while let Some(Ok((facts, payload))) = bytes.get(offset as usize..).map(|rest| frame::open(rest, start.salt)) {
+    while let Some(Ok((facts, payload))) = bytes.get(offset as usize..).map(|rest| frame::open(rest, start.salt))
+        && !facts.is_mark()
+    {
         if facts.first != next {
             return Err(damaged(name, &format!("holds sequence {} where {next} belongs", facts.first)));
-        }
-        if facts.is_mark() {
-            settled = true;
-            break;
         }
         next = facts.last().next();
         let payload = bytes.slice_ref(payload);
         offset = frame::aligned(offset + (FRAME_HEADER_BYTES + payload.len()) as u64);
         frames.push(ReplayedFrame { facts, payload });
     }
-    let mut torn_bytes = 0;
-    if !settled {
-        let rest = bytes.get(offset as usize..).unwrap_or_default();
-        if let Some(later) = find_frame(rest, start.salt) {
-            let what = format!(
-                "is altered at byte {offset}: sequence {next} cannot be read, and later commits follow at byte {}",
-                offset + later
-            );
+    let rest = bytes.get(offset as usize..).unwrap_or_default();
+    let mut is_settled = false;
+    for (at, facts, payload) in frames_in(rest, start.salt) {
+        let place = offset + at;
+        let vouched_end = facts.is_mark().then(|| frame::vouched_end(payload, place));
+        // Marks of the frames before stand here too, where what followed was too short to overwrite them.
+        if vouched_end.is_none_or(|end| offset < end) {
+            let why = if facts.is_mark() { "a mark says that it was durable" } else { "later commits follow" };
+            let what =
+                format!("is altered at byte {offset}: sequence {next} cannot be read, and {why} at byte {place}");
             return Err(damaged(name, &what));
         }
-        torn_bytes = torn_length(rest, start.salt);
+        is_settled |= vouched_end == Some(offset);
     }
+    let torn_bytes = if is_settled { 0 } else { torn_length(rest, start.salt) };
     Ok(HalfFound { index, start, frames, end_offset: offset, torn_bytes })
 }
 
@@ -184,7 +184,10 @@ fn refuse_cut_off(halves: &[Half]) -> Result<(), StorageError> {
 
 /// How much of a frame stands here that was begun and never finished, as far as its first page tells.
 fn torn_length(rest: &[u8], salt: u64) -> u64 {
-    let begun = rest.len() >= FRAME_HEADER_BYTES && rest[..4] == frame::MAGIC && rest[8..16] == salt.to_le_bytes();
+    let begun = rest.len() >= FRAME_HEADER_BYTES
+        && rest[..4] == frame::MAGIC
+        && rest[8..16] == salt.to_le_bytes()
+        && frame::open(rest, salt).is_err();
     if begun {
         FRAME_HEADER_BYTES as u64 + u64::from(u32::from_le_bytes([rest[28], rest[29], rest[30], rest[31]]))
     } else {
@@ -192,19 +195,21 @@ fn torn_length(rest: &[u8], salt: u64) -> u64 {
     }
 }
 
-fn find_frame(rest: &[u8], salt: u64) -> Option<u64> {
-    (8..rest.len().saturating_sub(FRAME_HEADER_BYTES))
-        .step_by(8)
-        .find(|at| rest[*at..*at + 4] == frame::MAGIC && frame::open(&rest[*at..], salt).is_ok())
-        .map(|at| at as u64)
+/// Every whole frame that stands here, with its place.
+fn frames_in(rest: &[u8], salt: u64) -> impl Iterator<Item = (u64, FrameFacts, &[u8])> {
+    (0..rest.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8).filter_map(move |at| {
+        let begins = rest[at..at + 4] == frame::MAGIC;
+        let (facts, payload) = begins.then(|| frame::open(&rest[at..], salt).ok()).flatten()?;
+        Some((at as u64, facts, payload))
+    })
 }
 
 /// A half whose header cannot be read may be a switch that a power cut tore (no frame was written yet, since the header is synced first),
 /// or one that was freed long ago. It must not be the newest with frames in it.
 fn refuse_lost_header(unread: &[(&str, Bytes)], next_salt: u64) -> Result<(), StorageError> {
     for (name, bytes) in unread {
-        let frames = bytes.get(HALF_HEADER_BYTES as usize - 8..).unwrap_or_default();
-        if find_frame(frames, next_salt).is_some() {
+        let rest = bytes.get(HALF_HEADER_BYTES as usize..).unwrap_or_default();
+        if frames_in(rest, next_salt).next().is_some() {
             return Err(damaged(name, "has lost its header, and holds commits later than all that can be read"));
         }
     }

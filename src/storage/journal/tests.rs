@@ -118,6 +118,80 @@ fn a_settled_mark_turns_a_bad_last_frame_into_damage() {
     assert!(refused.contains("sequence 1 cannot be read"), "{refused}");
 }
 
+/// Whether its end or its beginning is lost, and whether it brings events or state: what a disk loses at once never takes the mark too.
+#[test]
+fn a_lost_page_of_the_last_frame_is_damage_wherever_the_frame_ends() {
+    for (state, bytes) in
+        [false, true].into_iter().flat_map(|state| (200..8_600).step_by(700).map(move |bytes| (state, bytes)))
+    {
+        let (directory, mut journal) = created();
+        commit(&mut journal, 1, 1, 100);
+        let begin = journal.offset;
+        if state {
+            commit_state(&mut journal, 2, 1, &vec![7; bytes]);
+        } else {
+            commit(&mut journal, 2, 1, bytes);
+        }
+        let (next, end) = (facts(&journal, if state { 2 } else { 3 }, 0), journal.offset);
+        journal.mark_settled(&next).unwrap();
+        let whole = std::fs::read(directory.path().join(FILE_NAMES[0])).unwrap();
+        for page in (begin / 4096)..end.div_ceil(4096) {
+            // The frame before stands on the first page too; it must not be what is missed.
+            let lost = (page * 4096).max(begin)..(page + 1) * 4096;
+            alter(directory.path(), 0, lost.start, &vec![0; (lost.end - lost.start) as usize]);
+            let said = replay(directory.path(), EPOCH, None).err().map(|refused| refused.to_string());
+            let said = said.unwrap_or_else(|| panic!("{bytes} bytes, {lost:?} lost: nothing is said"));
+            assert!(said.contains("a mark says that it was durable"), "{said}");
+            alter(directory.path(), 0, lost.start, &whole[lost.start as usize..lost.end as usize]);
+        }
+        replay(directory.path(), EPOCH, None).unwrap();
+    }
+}
+
+/// Frames that are too short to reach the mark of an earlier one leave it where it is.
+#[test]
+fn a_mark_that_frames_have_left_behind_means_nothing() {
+    let (directory, mut journal) = created();
+    for number in 1..=9 {
+        commit(&mut journal, number, 1, 300);
+        if number % 4 == 0 {
+            let next = facts(&journal, number + 1, 0);
+            journal.mark_settled(&next).unwrap();
+        }
+        let replayed = replay(directory.path(), EPOCH, None).unwrap();
+        assert_eq!((replayed.through, replayed.torn_bytes), (Sequence(number), 0));
+    }
+    // The last one was begun and never finished, though a mark of the one before stands behind it.
+    let end = journal.offset;
+    let next = facts(&journal, 10, 0);
+    journal.mark_settled(&next).unwrap();
+    commit(&mut journal, 10, 1, 300);
+    alter(directory.path(), 0, end + 200, &[0; 100]);
+    let mut replayed = replay(directory.path(), EPOCH, None).unwrap();
+    assert_eq!((replayed.through, replayed.torn_bytes), (Sequence(9), 0));
+    commit(&mut replayed.journal, 10, 1, 50);
+    assert_eq!(replay(directory.path(), EPOCH, None).unwrap().through, Sequence(10));
+}
+
+/// As every version before wrote them.
+#[test]
+fn a_mark_without_a_payload_vouches_for_the_frame_right_before_it() {
+    let (directory, mut journal) = created();
+    commit(&mut journal, 1, 2, 300);
+    let next = facts(&journal, 3, 0);
+    let mut mark = [0; FRAME_HEADER_BYTES];
+    mark.copy_from_slice(&frame::settled_mark(&next, 0)[..FRAME_HEADER_BYTES]);
+    mark[28..32].fill(0);
+    let crc = crc32fast::hash(&mark[8..]);
+    mark[4..8].copy_from_slice(&crc.to_le_bytes());
+    alter(directory.path(), 0, journal.offset, &mark);
+    let end = journal.end(Sequence(2));
+    assert_eq!(replay(directory.path(), EPOCH, Some(end)).unwrap().through, Sequence(2));
+    alter(directory.path(), 0, HALF_HEADER_BYTES + 200, &[0xee]);
+    let refused = replay(directory.path(), EPOCH, None).unwrap_err().to_string();
+    assert!(refused.contains("sequence 1 cannot be read"), "{refused}");
+}
+
 #[test]
 fn after_a_clean_stop_nothing_may_be_missing() {
     let (directory, mut journal) = created();

@@ -1,7 +1,9 @@
 //! A matrix of damage: bytes flipped, sectors lost and files cut off at random places of everything that a log keeps, after a stop in order
 //! and after a kill. Whatever is damaged, the start refuses, or a read reports it, or everything acknowledged is there as it was.
 
-use std::{collections::BTreeMap, fs, io::Write, path::Path};
+use std::{collections::BTreeMap, fs, io::Write, panic::AssertUnwindSafe, path::Path};
+
+use futures::FutureExt;
 
 use super::*;
 use crate::{
@@ -33,6 +35,8 @@ const LIVES: u64 = 12;
 const INDEX_MEMORY_ENTRIES_MAX: usize = 1_000;
 /// Damages of each file of each image.
 const DAMAGES_DEFAULT: u64 = 5;
+/// Where to find the files with which it failed before.
+const IMAGE: &str = "TRADELANE_DAMAGE_IMAGE";
 /// What a disk loses at once.
 const SECTOR_BYTES: usize = 512;
 
@@ -121,12 +125,31 @@ fn holds_all_kinds(case: &Case) {
 /// A data directory with these files.
 fn laid_out(image: &Image) -> Case {
     let case = Case::new();
+    lay_out(image, &case.options().data_dir);
+    case
+}
+
+fn lay_out(image: &Image, folder: &Path) {
     for (path, bytes) in image {
-        let to = case.options().data_dir.join(path);
+        let to = folder.join(path);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::write(to, bytes).unwrap();
     }
-    case
+}
+
+/// As [`outcome`]. Where it fails the files are kept: no seed brings them again, since where blocks, runs and segments end depends on when
+/// things happened.
+async fn judged(image: &Image, told: &str) -> &'static str {
+    let case = laid_out(image);
+    match AssertUnwindSafe(outcome(&case, told)).catch_unwind().await {
+        Ok(said) => said,
+        Err(failure) => {
+            let kept = tempfile::Builder::new().prefix("tradelane-damage-").tempdir().unwrap().keep();
+            lay_out(image, &kept);
+            say!("{told}: the files are kept; to run it again: {IMAGE}={}", kept.display());
+            std::panic::resume_unwind(failure)
+        }
+    }
 }
 
 /// Where what was written ends: of a half of the journal, which holds frames of an earlier turn behind it, the last frame of this turn.
@@ -221,7 +244,10 @@ async fn read_all(opened: &OpenedLog, told: &str) -> &'static str {
     assert_eq!(number, EVENTS, "acknowledged events are missing, and nothing said so; {told}");
     for known in [0, EVENTS / 3, EVENTS - 1] {
         let again = opened.log.append(batch(AppendMode::AllOrNothing, vec![event(known)]));
-        match tokio::time::timeout(Duration::from_secs(30), again).await.expect("an answer") {
+        match tokio::time::timeout(Duration::from_secs(30), again)
+            .await
+            .unwrap_or_else(|_| panic!("event {known} got no answer in 30 s; {told}"))
+        {
             Err(_) => return "reported",
             Ok(verdicts) => {
                 let first =
@@ -236,20 +262,25 @@ async fn read_all(opened: &OpenedLog, told: &str) -> &'static str {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_anywhere_is_reported_or_harmless_and_never_served() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a whole number"));
+    if let Some(kept) = std::env::var_os(IMAGE) {
+        say!("{}: {}", kept.display(), outcome(&laid_out(&image_of(Path::new(&kept))), "as kept").await);
+        return;
+    }
     let seed = number("TRADELANE_DAMAGE_SEED").unwrap_or_else(|| fastrand::u64(..));
     let damages = number("TRADELANE_DAMAGE_ROUNDS").unwrap_or(DAMAGES_DEFAULT);
     say!("to run it again: TRADELANE_DAMAGE_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut tally: BTreeMap<(&str, String, &str), u32> = BTreeMap::new();
     for (when, image) in images().await {
-        assert_eq!(outcome(&laid_out(&image), when).await, "harmless", "{when}, nothing is damaged");
+        let undamaged = judged(&image, &format!("{when}, nothing is damaged")).await;
+        assert_eq!(undamaged, "harmless", "{when}, nothing is damaged");
         let targets = image.keys().filter(|path| !image[*path].is_empty());
         for target in targets.flat_map(|target| vec![target; damages as usize]) {
             let mut damaged = image.clone();
             let name = target.display().to_string();
             let what = damage(&mut random, &name, damaged.get_mut(target).unwrap());
             let told = format!("TRADELANE_DAMAGE_SEED={seed}: {when}: {name} {what}");
-            let said = outcome(&laid_out(&damaged), &told).await;
+            let said = judged(&damaged, &told).await;
             let kind = name.split_inclusive("snap.").next().unwrap_or_default().to_owned();
             *tally.entry((when, kind, said)).or_default() += 1;
         }
