@@ -3,6 +3,7 @@ alone, over mutual TLS. Run by start_node.py, which sets TRADELANE_TEST_NODE."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from google.rpc.error_details_pb2 import BadRequest
 
 NODE = json.loads(Path(os.environ["TRADELANE_TEST_NODE"]).read_text())
 PORT = NODE["participants"]["port"]
@@ -54,6 +57,10 @@ def documents(text: str) -> list[dict[str, Any]]:
         found.append(document)
         text = text[end:].strip()
     return found
+
+
+# Field, what would be right, reason.
+Violation = tuple[str, str, str]
 
 
 class Tool:
@@ -125,6 +132,10 @@ class Checks:
     tool: Tool
     exit_of_invalid_argument: int
 
+    def violations(self, printed: str) -> list[Violation]:
+        """The fields that are wrong, out of what the tool prints of a refusal's details."""
+        raise NotImplementedError
+
     def test_publish_query_and_subscribe(self) -> None:
         on = voyage()
         published = self.tool.run("Publish", {"events": [{"event": event(on)}]})
@@ -140,9 +151,13 @@ class Checks:
         )
         self.assertIn(result["eventId"], streamed)
 
-    def test_a_refusal_exits_with_its_code(self) -> None:
+    def test_a_refusal_exits_with_its_code_and_shows_its_details(self) -> None:
         refused = self.tool.run("Publish", {"events": [{"event": event(voyage(), container="MSKU9070320")}]})
         self.assertEqual(refused.returncode, self.exit_of_invalid_argument, refused.stderr)
+        [violation] = self.violations(refused.stderr)
+        self.assertEqual(
+            violation, ("events[0].subjects[0].value", "check digit of MSKU9070320 is 3, not 0", "CHECK_DIGIT_WRONG")
+        )
 
 
 @unittest.skipUnless(shutil.which("buf"), "no buf on PATH")
@@ -150,6 +165,12 @@ class WithBufCurl(Checks, unittest.TestCase):
     tool = BufCurl()
     # Codes times eight.
     exit_of_invalid_argument = 24
+
+    def violations(self, printed: str) -> list[Violation]:
+        # It prints each detail as its type and its bytes in base64 without padding, as Connect has errors in JSON.
+        [detail] = [one for one in json.loads(printed)["details"] if one["type"] == "google.rpc.BadRequest"]
+        bad = BadRequest.FromString(base64.b64decode(detail["value"] + "=" * (-len(detail["value"]) % 4)))
+        return [(one.field, one.description, one.reason) for one in bad.field_violations]
 
     def test_lists_services_and_methods_by_reflection(self) -> None:
         services = self.tool.run("services")
@@ -163,6 +184,12 @@ class WithGrpcurl(Checks, unittest.TestCase):
     tool = Grpcurl()
     # 64 and the code.
     exit_of_invalid_argument = 67
+
+    def violations(self, printed: str) -> list[Violation]:
+        # It shows each detail as JSON, since the node's reflection knows what google.rpc says.
+        details = [json.loads(line.split("\t", 1)[1]) for line in printed.splitlines() if ")\t{" in line]
+        [bad] = [one for one in details if one["@type"].endswith("/google.rpc.BadRequest")]
+        return [(one["field"], one["description"], one["reason"]) for one in bad["fieldViolations"]]
 
     def test_lists_and_describes_by_reflection(self) -> None:
         self.assertIn("tradelane.v1.EventService", self.tool.run("list").stdout)
