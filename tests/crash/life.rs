@@ -95,8 +95,10 @@ impl Life {
 
     /// Starts the node, does not wait for it, and comes back at a random moment of the start.
     pub async fn begin_to_start(&self, world: &World, random: &mut Rng) -> Node {
-        let node = world.spawn(&self.data_dir, Disks::AsIs);
-        tokio::time::sleep(self.start_takes.mul_f64(random.f64())).await;
+        let mut node = world.spawn(&self.data_dir, Disks::AsIs);
+        let moment = self.start_takes.mul_f64(random.f64());
+        // A start that is over sooner than the last one is struck as it ends.
+        let _ = timeout(moment, node.said.wait_for(|said| !said.is_starting())).await;
         node
     }
 
