@@ -126,6 +126,24 @@ impl<'a> Reader<'a> {
         }
         Err(self.malformed())
     }
+
+    /// Passes over so many numbers as [`put_varint`] writes them, without looking at what they are.
+    ///
+    /// # Errors
+    /// They do not end.
+    pub fn skip_varints(&mut self, mut count: u64) -> Result<(), Malformed> {
+        // A number ends at each byte whose eighth bit is not set: eight bytes at a time while they cannot end more than are left.
+        while count > 8
+            && let Some(word) = self.bytes[self.at..].first_chunk::<8>()
+        {
+            count -= u64::from((!u64::from_le_bytes(*word) & 0x8080_8080_8080_8080).count_ones());
+            self.at += 8;
+        }
+        while count > 0 {
+            count -= u64::from(self.u8()? & 0x80 == 0);
+        }
+        Ok(())
+    }
 }
 
 /// Writes a number in groups of seven bits, lowest first; a set eighth bit says that more follow.
@@ -148,17 +166,22 @@ mod tests {
             for value in &values {
                 put_varint(&mut bytes, *value);
             }
-            let mut reader = Reader::new(&bytes);
-            for value in values {
-                proptest::prop_assert_eq!(reader.varint(), Ok(value));
+            for skipped in 0..=values.len() {
+                let mut reader = Reader::new(&bytes);
+                proptest::prop_assert_eq!(reader.skip_varints(skipped as u64), Ok(()));
+                for value in &values[skipped..] {
+                    proptest::prop_assert_eq!(reader.varint(), Ok(*value));
+                }
+                proptest::prop_assert_eq!(reader.remaining(), 0);
             }
-            proptest::prop_assert_eq!(reader.remaining(), 0);
+            proptest::prop_assert!(Reader::new(&bytes).skip_varints(values.len() as u64 + 1).is_err());
         }
 
         #[test]
         fn no_bytes_make_a_reader_panic(bytes: Vec<u8>, length: usize) {
             let mut reader = Reader::new(&bytes);
             let _ = reader.varint();
+            let _ = reader.clone().skip_varints(length as u64);
             let _ = reader.take(length);
             let _ = reader.u64();
         }

@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`durable`] (what "on the disk" means), [`bytes`] (reading fixed layouts), [`directory_lock`], [`epochs`] and
 //! [`watermark`] (the small files), [`journal`] (what makes an acknowledgement safe), [`keys`], [`value`],
-//! [`store`] and [`slots`] (sled, its one owner, and how values come to lie densely), [`state`] (what is promised beside events), [`bloom`] and [`runs`] (indexes as sorted runs), [`fatal`] and [`watchdog`] (what happens when a disk fails or hangs).
+//! [`store`] and [`slots`] (sled, its one owner, and how values come to lie densely), [`state`] (what is promised beside events), [`bloom`], [`lru`] and [`runs`] (indexes as sorted runs), [`fatal`] and [`watchdog`] (what happens when a disk fails or hangs).
 
 pub mod bloom;
 pub mod bytes;
@@ -13,6 +13,7 @@ pub mod epochs;
 pub mod fatal;
 pub mod journal;
 pub mod keys;
+pub mod lru;
 pub mod runs;
 pub mod slots;
 pub mod state;

@@ -2,7 +2,7 @@
 //! It never shows what is not durable, and never writes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -17,7 +17,8 @@ use crate::{
     domain::{Sequence, filter::TermPlan},
     log::contract::{Chunk, EpochFacts, Record},
     storage::{
-        CHAIN_START, ChainHash, RESTORE_ADVICE, StorageError, journal::Stored, keys, state::DurableState, store::Store,
+        CHAIN_START, ChainHash, RESTORE_ADVICE, StorageError, journal::Stored, keys, lru::Lru, state::DurableState,
+        store::Store,
     },
 };
 
@@ -38,7 +39,8 @@ pub struct Shared {
     pub(super) state: Mutex<DurableState>,
     pub(super) progress: Mutex<Progress>,
     pub(super) wake: Condvar,
-    cache: Mutex<Cache>,
+    /// Decoded blocks, by their first places, that many readers at one place and queries share. A block never changes.
+    cache: Mutex<Lru<Sequence, Arc<[Record]>>>,
 }
 
 /// What the commit thread and the owner of sled tell each other.
@@ -81,16 +83,6 @@ impl Tail {
     }
 }
 
-/// Decoded blocks that many readers at one place and queries share.
-#[derive(Debug)]
-struct Cache {
-    bytes_max: usize,
-    blocks: HashMap<Sequence, (u64, Arc<[Record]>, usize)>,
-    order: std::collections::BTreeMap<u64, Sequence>,
-    uses: u64,
-    bytes: usize,
-}
-
 impl Shared {
     pub(super) fn new(
         store: Store,
@@ -118,7 +110,7 @@ impl Shared {
                 ..Progress::default()
             }),
             wake: Condvar::new(),
-            cache: Mutex::new(Cache::new(block_cache_bytes_max)),
+            cache: Mutex::new(Lru::new(block_cache_bytes_max)),
         }
     }
 
@@ -264,7 +256,7 @@ impl Shared {
         }
         let bytes = self.stored_block(row)?;
         let records: Arc<[Record]> = OpenBlock::check(&bytes, row.first)?.records()?.into();
-        self.cache().put(row.first, &records);
+        self.cache().put(row.first, Arc::clone(&records), records.iter().map(codec::weight_bytes).sum());
         Ok(records)
     }
 
@@ -325,7 +317,7 @@ impl Shared {
         tail.chain.get(sequence.get().checked_sub(first.get())? as usize).copied()
     }
 
-    fn cache(&self) -> MutexGuard<'_, Cache> {
+    fn cache(&self) -> MutexGuard<'_, Lru<Sequence, Arc<[Record]>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -341,37 +333,4 @@ fn joined(blocks: &[(Arc<[Record]>, usize)], through: Sequence) -> Chunk {
 
 fn nowhere(sequence: Sequence) -> StorageError {
     StorageError::Damaged(format!("sequence {sequence} is neither in the tail nor in a block"))
-}
-
-impl Cache {
-    fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, blocks: HashMap::new(), order: std::collections::BTreeMap::new(), uses: 0, bytes: 0 }
-    }
-
-    fn get(&mut self, first: Sequence) -> Option<Arc<[Record]>> {
-        self.uses += 1;
-        let (used, records, _) = self.blocks.get_mut(&first)?;
-        self.order.remove(used);
-        *used = self.uses;
-        self.order.insert(self.uses, first);
-        Some(Arc::clone(records))
-    }
-
-    fn put(&mut self, first: Sequence, records: &Arc<[Record]>) {
-        let bytes = records.iter().map(codec::weight_bytes).sum();
-        self.uses += 1;
-        if let Some((used, _, before)) = self.blocks.insert(first, (self.uses, Arc::clone(records), bytes)) {
-            self.order.remove(&used);
-            self.bytes -= before;
-        }
-        self.order.insert(self.uses, first);
-        self.bytes += bytes;
-        while self.bytes > self.bytes_max
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            if let Some((_, _, bytes)) = self.blocks.remove(&oldest) {
-                self.bytes -= bytes;
-            }
-        }
-    }
 }

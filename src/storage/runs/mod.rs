@@ -7,6 +7,7 @@
 //! last, so that a look-up strings their answers together and never sorts.
 
 mod examine;
+mod known;
 mod manifest;
 mod memtable;
 mod part;
@@ -22,6 +23,7 @@ use std::sync::{
 };
 
 pub use examine::{Examined, examine};
+use known::KnownPlaces;
 use manifest::{DeadRow, Manifest, RunRow};
 use memtable::Memtable;
 pub use part::Entry;
@@ -56,6 +58,7 @@ pub struct RunFamily {
     /// True while a merge waits for room on the disk.
     is_held_back: AtomicBool,
     state: RwLock<State>,
+    known: KnownPlaces,
     job: Mutex<Option<Job>>,
 }
 
@@ -90,6 +93,7 @@ impl RunFamily {
             damaged,
             is_held_back: AtomicBool::new(false),
             state,
+            known: KnownPlaces::default(),
             job,
         }))
     }
@@ -171,25 +175,25 @@ impl RunFamily {
         let mut found = Vec::new();
         if descending {
             found.extend(memory.into_iter().rev().filter(within).take(limit));
-            for run in runs.iter().rev() {
-                for index in run.parts_of(term, after, before).rev() {
+            for index in (0..runs.len()).rev() {
+                for part in parts_of(runs, index, term, after, before).rev() {
                     if found.len() >= limit {
                         return Ok(found);
                     }
-                    let part = run.part(&self.store, self.family, index)?;
+                    let places = runs[index].places(&self.store, self.family, part, term, (after, before))?;
                     let room = limit - found.len();
-                    found.extend(places(&part, term).rev().filter(within).take(room));
+                    found.extend(places.into_iter().rev().take(room));
                 }
             }
         } else {
-            for run in runs {
-                for index in run.parts_of(term, after, before) {
+            for index in 0..runs.len() {
+                for part in parts_of(runs, index, term, after, before) {
                     if found.len() >= limit {
                         return Ok(found);
                     }
-                    let part = run.part(&self.store, self.family, index)?;
+                    let places = runs[index].places(&self.store, self.family, part, term, (after, before))?;
                     let room = limit - found.len();
-                    found.extend(places(&part, term).filter(within).take(room));
+                    found.extend(places.into_iter().take(room));
                 }
             }
             let room = limit - found.len();
@@ -250,6 +254,7 @@ impl RunFamily {
         manifest.through = Sequence::ZERO;
         self.store_manifest(&manifest, writer)?;
         *self.write() = State { manifest, ..State::default() };
+        self.known.clear();
         Ok(())
     }
 
@@ -384,8 +389,18 @@ fn dead_row(run: &Run) -> DeadRow {
     DeadRow { number: run.number, parts: run.parts(), meta_pieces: run.meta_pieces }
 }
 
-fn places(part: &[Entry], term: TermHash) -> impl DoubleEndedIterator<Item = Sequence> {
-    let from = part.partition_point(|entry| entry.0 < term);
-    let to = part.partition_point(|entry| entry.0 <= term);
-    part[from..to].iter().map(|entry| entry.1)
+/// The parts of one of some runs in which places of a term within `(after, before)` may stand. Runs follow each other along the log: of a
+/// stretch that ends before a run begins, or begins where it has ended, nothing stands in it.
+fn parts_of(
+    runs: &[Arc<Run>],
+    index: usize,
+    term: TermHash,
+    after: Sequence,
+    before: Sequence,
+) -> std::ops::Range<u32> {
+    let begins_after = index.checked_sub(1).map_or(Sequence::ZERO, |older| runs[older].through);
+    if before <= begins_after.next() || runs[index].through <= after {
+        return 0..0;
+    }
+    runs[index].parts_of(term, after, before)
 }

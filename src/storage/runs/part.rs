@@ -117,6 +117,38 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
     if read.len() > entries || reader.remaining() > 0 { Err(reader.malformed()) } else { Ok(read) }
 }
 
+/// Reads the places of one term within `(after, before)`, ascending. What stands before it is passed over and not read.
+///
+/// # Errors
+/// It is altered.
+pub fn places(bytes: &[u8], term: TermHash, after: Sequence, before: Sequence) -> Result<Vec<Sequence>, Malformed> {
+    let (mut reader, _) = open(bytes)?;
+    while reader.remaining() > 0 {
+        let (group, count) = (TermHash(reader.u64()?), reader.varint()?);
+        if group > term {
+            break;
+        }
+        if group < term {
+            reader.skip_varints(count)?;
+            continue;
+        }
+        // Each place takes a byte at least: a count that no writer writes reserves no more.
+        let mut places = Vec::with_capacity((count as usize).min(reader.remaining()));
+        let mut sequence = 0_u64;
+        for _ in 0..count {
+            sequence = sequence.checked_add(reader.varint()?).ok_or(reader.malformed())?;
+            if sequence >= before.get() {
+                break;
+            }
+            if sequence > after.get() {
+                places.push(Sequence(sequence));
+            }
+        }
+        return Ok(places);
+    }
+    Ok(Vec::new())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,11 +166,21 @@ mod tests {
             let (first, count, bytes) = builder.finish().expect("something was added");
             proptest::prop_assert_eq!((first, count as usize), (entries[0], entries.len()));
             proptest::prop_assert_eq!(check(&bytes), Ok((first, count)));
+            for term in 0..=u8::MAX {
+                let term = TermHash(u64::from(term));
+                for (after, before) in [(0, u64::MAX), (1 << 30, 3 << 30)] {
+                    let within = entries.iter().filter(|entry| entry.0 == term && (after + 1..before).contains(&entry.1.get()));
+                    let expected: Vec<Sequence> = within.map(|entry| entry.1).collect();
+                    proptest::prop_assert_eq!(places(&bytes, term, Sequence(after), Sequence(before)), Ok(expected));
+                }
+            }
             proptest::prop_assert_eq!(read(&bytes), Ok(entries));
             for at in 0..bytes.len() {
                 let mut altered = bytes.clone();
                 altered[at] ^= 4;
                 proptest::prop_assert!(read(&altered).is_err() && check(&altered).is_err(), "byte {}", at);
+                let looked = places(&altered, TermHash(0), Sequence::ZERO, Sequence(u64::MAX));
+                proptest::prop_assert!(looked.is_err(), "byte {}", at);
             }
         }
     }

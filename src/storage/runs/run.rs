@@ -189,6 +189,22 @@ impl Run {
         part::read(&bytes).map_err(|_| damaged(family, self.number, "has an altered part"))
     }
 
+    /// The places of a term within `(after, before)` that stand in one part, ascending.
+    ///
+    /// # Errors
+    /// The part is missing or altered.
+    pub fn places(
+        &self,
+        store: &Store,
+        family: u32,
+        index: u32,
+        term: TermHash,
+        (after, before): (Sequence, Sequence),
+    ) -> Result<Vec<Sequence>, StorageError> {
+        let bytes = self.stored_part(store, family, index)?;
+        part::places(&bytes, term, after, before).map_err(|_| damaged(family, self.number, "has an altered part"))
+    }
+
     /// Checks one part without reading all its entries, and answers how many they are.
     ///
     /// # Errors

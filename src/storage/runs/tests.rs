@@ -44,7 +44,19 @@ impl Case {
 
     fn check(&self) {
         for term in 0..12 {
-            for (after, before) in [(0, u64::MAX), (10, 300), (self.through / 2, self.through)] {
+            // Fewer before more: what was cut off is not taken for all that there is.
+            let half = self.through / 2;
+            for (before, count_max) in
+                [(u64::MAX, 20), (300, 20), (half, 20), (10, 20), (u64::MAX, 40), (u64::MAX, 1_000_000)]
+            {
+                let (before, term) = (Sequence(before), TermHash(term));
+                let within = self.model.iter().filter(|(of, at)| *of == term && *at < before);
+                let all: Vec<Sequence> = within.map(|(_, at)| *at).collect();
+                let found = self.index.all_places(term, before, count_max).unwrap();
+                assert_eq!(found, Some(all).filter(|all| all.len() <= count_max), "{before} {count_max}");
+            }
+            let narrow = (0..self.through).step_by(97).map(|after| (after, after + 30));
+            for (after, before) in [(0, u64::MAX), (10, 300), (half, self.through)].into_iter().chain(narrow) {
                 for limit in [1, 7, usize::MAX] {
                     let (after, before, term) = (Sequence(after), Sequence(before), TermHash(term));
                     let within = self.model.iter().filter(|(of, at)| *of == term && *at > after && *at < before);
@@ -194,6 +206,7 @@ fn an_emptied_index_is_empty_and_fills_again() {
     let mut case = Case::new();
     (0..200).for_each(|_| case.add(&[1, 2]));
     case.maintain();
+    case.check();
     case.index.clear(&mut case.writer).unwrap();
     case.model.clear();
     case.through = 0;
