@@ -4,6 +4,7 @@
 //! | kind | key after the kind byte | value | lives |
 //! |---|---|---|---|
 //! | `B` | block u32, counted from the first | a block of events | as long as the events are retained |
+//! | `B` | as its block, filler u8 | nothing, ever: it keeps a leaf from holding many blocks | as its block |
 //! | `D` | page u32 | a page of the directory of blocks | as its blocks |
 //! | `R` | family u32, run u64, part u32 | a part of an index run | until its run is merged into another |
 //! | `R` | as its part, filler u8 | nothing, ever: it keeps a leaf from holding many parts | as its part |
@@ -18,6 +19,15 @@ pub fn block(number: u32) -> [u8; 5] {
     let mut key = [b'B'; 5];
     key[1..].copy_from_slice(&number.to_be_bytes());
     key
+}
+
+/// Fillers after each block. A leaf has nine entries once it was cut in two, so that it holds three blocks: sled reads a leaf whole, each
+/// value of it by two reads of the file, and a look-up of one event so reads three blocks and not nine.
+pub const BLOCK_FILLERS: u8 = 2;
+
+/// A block of events and the fillers after it. Logs of earlier programs have none, and their leaves stay as they are.
+pub fn block_with_fillers(number: u32) -> impl Iterator<Item = Vec<u8>> {
+    with_fillers(block(number).to_vec(), BLOCK_FILLERS)
 }
 
 /// A page of the directory of blocks.
@@ -44,9 +54,12 @@ pub const RUN_FILLERS: u8 = 2;
 
 /// A part of an index run and the fillers after it.
 pub fn run_part_with_fillers(family: u32, run: u64, part: u32) -> impl Iterator<Item = Vec<u8>> {
-    let key = run_part(family, run, part);
-    let fillers = (0..RUN_FILLERS).map(move |filler| [&key[..], &[filler]].concat());
-    std::iter::once(key.to_vec()).chain(fillers)
+    with_fillers(run_part(family, run, part).to_vec(), RUN_FILLERS)
+}
+
+fn with_fillers(key: Vec<u8>, count: u8) -> impl Iterator<Item = Vec<u8>> {
+    let fillers: Vec<Vec<u8>> = (0..count).map(|filler| [&key[..], &[filler]].concat()).collect();
+    std::iter::once(key).chain(fillers)
 }
 
 /// A family's manifest.

@@ -3,8 +3,8 @@
 //!
 //! Why: sled 0.34.7 cuts a leaf at its seventeenth entry and writes both halves anew, and writes a leaf whole at every eleventh change of
 //! it. Values that come one after the other under ascending keys are so written three times over; and since it cleans a segment only once
-//! half of it is dead, the file stays twice as large as what it holds. A leaf that was cut while its entries were empty takes its nine
-//! values as nine changes, and is not written again.
+//! half of it is dead, the file stays twice as large as what it holds. A leaf that was cut while its nine entries were empty takes its
+//! values as so many changes, and is not written again.
 //!
 //! ```text
 //! made:     ... [v v v v v v v v v] [v v v . . . . . .] [. . . . . . . . .] [. . . .
@@ -66,7 +66,7 @@ mod tests {
         let (store, mut writer) = Store::open(directory.path(), PAGE_CACHE_BYTES).unwrap();
         let (mut blocks, count) = (Slots::from(0), 1_200);
         for number in 0..count {
-            blocks.reach(number, |number| [keys::block(number)], &mut writer).unwrap();
+            blocks.reach(number, keys::block_with_fillers, &mut writer).unwrap();
             writer.put(&keys::block(number), &vec![7; VALUE_BYTES]).unwrap();
             writer.sync(SyncReason::Blocks).unwrap();
         }

@@ -193,7 +193,7 @@ impl Packer {
             if self.writer.unsynced_bytes() + bytes.len() + BLOCK_MARGIN_BYTES > UNSYNCED_BYTES_MAX {
                 self.writer.sync(SyncReason::Blocks)?;
             }
-            self.slots.reach(number, |number| [keys::block(number)], &mut self.writer)?;
+            self.slots.reach(number, keys::block_with_fillers, &mut self.writer)?;
             self.writer.put(&keys::block(number), &bytes)?;
             assert!(self.writer.unsynced_bytes() <= UNSYNCED_BYTES_MAX, "blocks are synced in time");
             let row = Row { number, first: facts.first, count: facts.count, last_accepted_ns: facts.last_accepted_ns };

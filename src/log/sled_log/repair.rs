@@ -160,7 +160,7 @@ fn copy_blocks(store: &Store, directory: &Directory, writer: &mut Writer) -> Res
             return Err(lost("do not continue those before them"));
         }
         chain = facts.chain_after;
-        slots.reach(row.number, |number| [keys::block(number)], writer)?;
+        slots.reach(row.number, keys::block_with_fillers, writer)?;
         writer.put(&keys::block(row.number), &bytes)?;
         sync_full_slice(writer)?;
     }

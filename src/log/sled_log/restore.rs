@@ -105,7 +105,7 @@ pub fn restore(
                     )));
                 }
                 let number = rows.len() as u32;
-                slots.reach(number, |number| [keys::block(number)], &mut writer)?;
+                slots.reach(number, keys::block_with_fillers, &mut writer)?;
                 writer.put(&keys::block(number), &bytes)?;
                 (chain, through, accepted_time_ns) = (facts.chain_after, facts.last(), facts.last_accepted_ns);
                 rows.push(Row { number, first: facts.first, count: facts.count, last_accepted_ns: accepted_time_ns });
