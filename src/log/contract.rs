@@ -255,12 +255,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// The event of this identity.
     fn find(&self, publisher: SpiffeId, event_id: EventId) -> BoxFuture<'static, Result<Option<Record>, LogError>>;
 
-    /// The places of the events that revise this one directly, oldest first.
-    fn revisions_of(
-        &self,
-        publisher: SpiffeId,
-        event_id: EventId,
-    ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>>;
+    /// The places of the events that revise any of these directly, oldest first.
+    fn revisions_of(&self, events: Vec<(SpiffeId, EventId)>) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>>;
 
     /// Of some records of this log, those that came after revisions of theirs, in the order of the records. Few ever do: a revision stands before its original only where another node brought it earlier
     /// than that, over another link or after a restore; at most [`UNRESOLVED_REVISIONS_MAX`] of one event.
@@ -316,6 +312,15 @@ pub trait TermIndex: Send + Sync + 'static {
         descending: bool,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>>;
+
+    /// All places before one of each of some terms, ascending, in one step; none for a term that has more than `count_max`. For terms that
+    /// are asked for again and again: what was found before is not looked up again.
+    fn all_places(
+        &self,
+        terms: Vec<TermHash>,
+        before: Sequence,
+        count_max: usize,
+    ) -> BoxFuture<'static, Result<Vec<Option<Vec<Sequence>>>, LogError>>;
 
     /// About how many places a term has: what a planner compares.
     fn estimate(&self, term: TermHash) -> u64;

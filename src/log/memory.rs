@@ -2,7 +2,7 @@
 //! a real log does rarely: slow durability, refusals, dropped history, holes in the sequence. It never survives the process.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -309,16 +309,12 @@ impl EventLog for MemoryLog {
         ready(Ok(sequence.and_then(|sequence| state.record(sequence)).cloned())).boxed()
     }
 
-    fn revisions_of(
-        &self,
-        publisher: SpiffeId,
-        event_id: EventId,
-    ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
+    fn revisions_of(&self, events: Vec<(SpiffeId, EventId)>) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
         let tail = *self.tail.borrow();
         let state = self.state();
-        let revisions = state.revisions.get(&(publisher, event_id)).map(Vec::as_slice).unwrap_or_default();
-        let places = revisions.iter().map(|revising| revising.sequence).filter(|sequence| *sequence <= tail);
-        ready(Ok(places.collect())).boxed()
+        let revisions = events.iter().filter_map(|event| state.revisions.get(event)).flatten();
+        let places: BTreeSet<Sequence> = revisions.map(|one| one.sequence).filter(|place| *place <= tail).collect();
+        ready(Ok(places.into_iter().collect())).boxed()
     }
 
     fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>> {

@@ -8,8 +8,8 @@ use crate::{
     log::{LogError, contract::TermIndex},
 };
 
-/// How many places the first look into a term's list fetches: most lists are short.
-const FETCH_FIRST: usize = 32;
+/// How many places the first look into a term's list fetches: most lists are short, and a look reads whole parts of it in any case.
+const FETCH_FIRST: usize = 128;
 /// How many places a later look fetches at the most: 2 KiB a term, so that a filter of a thousand terms holds 2 MiB.
 const FETCH_MAX: usize = 256;
 

@@ -10,6 +10,7 @@ mod casebook;
 mod coverage;
 mod knowledge;
 mod related;
+mod shelf;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,8 +21,9 @@ use self::{
     related::{Related, SubjectSet},
 };
 pub use self::{
-    casebook::{Filed, STATEMENTS_MAX, SUBJECTS_MAX},
+    casebook::{STATEMENTS_MAX, SUBJECTS_MAX},
     knowledge::{hold_of, primary_names},
+    shelf::{Filed, Shelf},
 };
 use super::{
     associations::statement::Subject,
@@ -39,7 +41,7 @@ use crate::{
     },
     identity::Rights,
     log::{LogError, Record},
-    views::candidates::{Bounds, Candidates},
+    views::candidates::Bounds,
     wire::proto,
 };
 
@@ -136,6 +138,11 @@ pub struct LookedAt {
 }
 
 impl LookedAt {
+    fn take_in(&mut self, related: &Related) {
+        self.subjects.extend(related.everything());
+        self.holds.extend(related.holds.iter().cloned());
+    }
+
     /// Whether an event bears on any of them.
     #[must_use]
     pub fn is_touched_by(&self, concerned: &Concerned) -> bool {
@@ -158,27 +165,35 @@ impl Finder {
     /// # Errors
     /// More belongs to it than one answer gathers, or it cannot be read.
     pub async fn clearance(&self, asked: &Asked<'_>) -> Result<Found, GatherError> {
+        self.clearance_with(asked, &mut Shelf::through(asked.through)).await
+    }
+
+    /// Folds the clearance of one subject from what the same asker took in at the same moment for another fold, and the rest.
+    ///
+    /// # Errors
+    /// As for [`Self::clearance`].
+    pub async fn clearance_with(&self, asked: &Asked<'_>, shelf: &mut Shelf) -> Result<Found, GatherError> {
         let sources = Sources { finder: self, rights: asked.rights, now_ns: asked.now_ns, through: asked.through };
         let subject = Subject::of(&asked.subject);
         let mut casebook = Casebook::default();
         let mut looked_at = LookedAt::default();
-        let mut shown = None;
-        for sight in [Sight::Caller, Sight::All] {
-            let related = casebook.gather_related(&sources, sight, &subject).await?;
-            looked_at.subjects.extend(related.everything());
-            looked_at.holds.extend(related.holds.iter().cloned());
-            if sight == Sight::Caller {
-                shown = Some(related);
-            }
+        let (shown, mut visible) = casebook.gather_related(&sources, shelf, Sight::Caller, &subject).await?;
+        looked_at.take_in(&shown);
+        // Where she may read everything, what the node knows is what she is shown.
+        let mut hidden = None;
+        if !casebook.is_all_readable() {
+            let (everything, knowledge) = casebook.gather_related(&sources, shelf, Sight::All, &subject).await?;
+            looked_at.take_in(&everything);
+            // Of what was gathered for that sight she may read some, perhaps.
+            visible = Knowledge::of(&casebook, Sight::Caller);
+            hidden = Some(Seen::of(&knowledge, &everything));
         }
-        let shown = shown.expect("the caller's sight comes first");
-        let visible = Knowledge::of(&casebook, Sight::Caller);
         let anything = visible.names(&subject) || self.anything_readable(asked).await?;
         let own = if anything { own(&visible, &shown) } else { Vec::new() };
         let clearance = anything.then(|| {
             let origins = casebook.filed.values().filter_map(|filed| filed.record.origin.as_ref());
             let origins = origins.map(|origin| &origin.node).filter(|node| **node != self.node).cloned().collect();
-            Clearance { origins, ..clearance(&casebook, &visible, subject, &shown) }
+            Clearance { origins, ..clearance(&visible, hidden.as_ref(), subject, &shown) }
         });
         Ok(Found { clearance, looked_at, own })
     }
@@ -187,13 +202,17 @@ impl Finder {
     ///
     /// # Errors
     /// There are more statements than one answer gathers, or they cannot be read.
-    pub async fn held_units(&self, hold: &HoldKey, through: Sequence) -> Result<Vec<Subject>, GatherError> {
+    pub async fn held_units(
+        &self,
+        hold: &HoldKey,
+        (rights, now_ns): (&Rights, i64),
+        through: Sequence,
+    ) -> Result<Vec<Subject>, GatherError> {
         let mut held = Concerned::default();
-        let mut extend = |record: Record| {
-            held.extend(Concerned::by(&record)?);
-            Ok(())
-        };
-        casebook::each(self, Candidates::term(hold.term()), through, &mut extend).await?;
+        let sources = Sources { finder: self, rights, now_ns, through };
+        for filed in Shelf::through(through).found_by(&sources, &[hold.term()]).await? {
+            held.extend(Concerned::by(&filed.record)?);
+        }
         Ok(held.units)
     }
 
@@ -215,19 +234,17 @@ impl Finder {
     }
 }
 
-/// What the caller is shown.
-fn clearance(casebook: &Casebook, visible: &Knowledge, subject: Subject, related: &Related) -> Clearance {
+/// What the caller is shown; `hidden` is what the node knows, where she may not read all of it.
+fn clearance(visible: &Knowledge, hidden: Option<&Seen>, subject: Subject, related: &Related) -> Clearance {
     let seen = Seen::of(visible, related);
-    let everything = Knowledge::of(casebook, Sight::All);
-    let known = Seen::of(&everything, &everything.related(&subject));
     let is_shown = |hold: &Held| seen.holds.iter().any(|shown| shown.key == hold.key);
-    let withheld_holds = known.holds.iter().filter(|hold| !is_shown(hold)).count() as u32;
+    let withheld_holds = hidden.map_or(0, |known| known.holds.iter().filter(|hold| !is_shown(hold)).count() as u32);
     let mut obstacles = seen.obstacles;
     if withheld_holds > 0 && !obstacles.contains(&Obstacle::HoldOpen) {
         obstacles.push(Obstacle::HoldOpen);
         obstacles.sort();
     }
-    let withheld = obstacles.is_empty() && !known.obstacles.is_empty();
+    let withheld = obstacles.is_empty() && hidden.is_some_and(|known| !known.obstacles.is_empty());
     let concerns =
         |said: &Said| said.touches(&related.names) || related.units.iter().any(|unit| said.is_about(&unit.names));
     let revised = visible.revised.iter().filter(|(said, _)| concerns(said));

@@ -157,12 +157,8 @@ impl EventLog for Disk {
         self.0.log.find(publisher, event_id)
     }
 
-    fn revisions_of(
-        &self,
-        publisher: SpiffeId,
-        event_id: EventId,
-    ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
-        self.0.log.revisions_of(publisher, event_id)
+    fn revisions_of(&self, events: Vec<(SpiffeId, EventId)>) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
+        self.0.log.revisions_of(events)
     }
 
     fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>> {

@@ -45,8 +45,14 @@ impl Queries {
 
     /// Folds one subject's clearance as of a place.
     async fn found(&self, asking: &Asking, through: Sequence, subject: &Subject) -> Result<Found, GatherError> {
-        let asked = Asked { subject: subject.fields(), rights: &asking.rights, now_ns: asking.now_ns, through };
-        self.finder.clearance(&asked).await
+        self.finder.clearance(&asking.about(subject, through)).await
+    }
+}
+
+impl Asking {
+    /// What is asked of one subject as of a place.
+    fn about<'a>(&'a self, subject: &'a Subject, through: Sequence) -> Asked<'a> {
+        Asked { subject: subject.fields(), rights: &self.rights, now_ns: self.now_ns, through }
     }
 }
 

@@ -21,12 +21,15 @@ impl Queries {
         let (publisher, event_id) = identity(caller, &request.publisher, &request.event_id)?;
         let asking = self.asking(caller).await?;
         let question = Question { filters: &[], rights: &asking.rights, now_ns: asking.now_ns };
-        let found = self.parts.log.find(publisher.clone(), event_id).await?;
-        let record = match found {
+        let (found, revised_by) = tokio::join!(
+            self.parts.log.find(publisher.clone(), event_id),
+            self.revisions(&publisher, event_id, Some(&asking))
+        );
+        let record = match found? {
             Some(record) if self.finder.may_see(&question, &record)? => record,
             Some(_) | None => return Err(QueryError::NotFound),
         };
-        let revised_by = self.revisions(&publisher, event_id, Some(&asking)).await?;
+        let revised_by = revised_by?;
         Ok(GetEventResponse {
             event: Some(self.recorded(&record)?),
             revised_by: revised_by.first().map(ToString::to_string).unwrap_or_default(),
@@ -41,7 +44,7 @@ impl Queries {
         event_id: EventId,
         asking: Option<&Asking>,
     ) -> Result<Vec<EventId>, QueryError> {
-        let places = self.parts.log.revisions_of(publisher.clone(), event_id).await?;
+        let places = self.parts.log.revisions_of(vec![(publisher.clone(), event_id)]).await?;
         if places.is_empty() {
             return Ok(Vec::new());
         }

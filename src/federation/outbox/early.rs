@@ -90,7 +90,7 @@ impl Sending {
             }
             for revision in log.get(vec![place]).await.map_err(|error| cannot_read(&error))? {
                 let (publisher, event_id) = identity(&revision).map_err(|error| cannot_read(&error))?;
-                let later = log.revisions_of(publisher, event_id).await.map_err(|error| cannot_read(&error))?;
+                let later = log.revisions_of(vec![(publisher, event_id)]).await.map_err(|error| cannot_read(&error))?;
                 let later = later.into_iter().filter(|later| *later < original.sequence && !all.contains_key(later));
                 next.extend(later);
                 all.insert(place, revision);

@@ -93,7 +93,7 @@ pub async fn one_refusal_withholds_the_whole_batch_and_leaves_nothing(subject: S
     assert_eq!(verdicts, [Verdict::Withheld, refused, Verdict::Withheld, Verdict::Withheld, Verdict::Withheld]);
     assert_eq!(*subject.log().tail().borrow(), Sequence(1));
     assert!(subject.log().find(event(2).publisher, event(2).event_id).await.unwrap().is_none());
-    assert!(subject.log().revisions_of(event(2).publisher, event(2).event_id).await.unwrap().is_empty());
+    assert!(subject.log().revisions_of(vec![(event(2).publisher, event(2).event_id)]).await.unwrap().is_empty());
     let verdicts = subject.append(AllOrNothing, vec![event(2), revision(3, 2, false), event(2)]).await;
     assert_eq!(places(&verdicts), [Some((2, false)), Some((3, false)), Some((2, true))], "something was left behind");
 }

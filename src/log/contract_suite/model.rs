@@ -56,8 +56,8 @@ async fn history(seed: u64, model: Subject, mut real: Subject) {
                     (of_model.find(publisher(), event_id).await, of_real.find(publisher(), event_id).await);
                 assert_eq!(shown(one.unwrap()), shown(other.unwrap()), "seed {seed}, step {step}: find");
                 let revisions = (
-                    of_model.revisions_of(publisher(), event_id).await,
-                    of_real.revisions_of(publisher(), event_id).await,
+                    of_model.revisions_of(vec![(publisher(), event_id)]).await,
+                    of_real.revisions_of(vec![(publisher(), event_id)]).await,
                 );
                 assert_eq!(revisions.0, revisions.1, "seed {seed}, step {step}: revisions");
                 let after = Sequence(random.u64(0..200));

@@ -45,8 +45,11 @@ pub async fn only_the_head_of_a_known_chain_is_revised(mut subject: Subject) {
     }
     // What was taken before is a duplicate, and no conflict with itself.
     assert_eq!(places(&subject.append(Each, vec![revision(2, 1, false)]).await), [Some((2, true))]);
-    assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(2)]));
-    assert_eq!(subject.log().revisions_of(publisher(), id(4)).await, Ok(vec![]));
+    assert_eq!(subject.log().revisions_of(vec![(publisher(), id(1))]).await, Ok(vec![Sequence(2)]));
+    assert_eq!(subject.log().revisions_of(vec![(publisher(), id(4))]).await, Ok(vec![]));
+    // Of several at once, in the order of their places.
+    let several = [4, 2, 1, 2].map(|number| (publisher(), id(number)));
+    assert_eq!(subject.log().revisions_of(several.into()).await, Ok(vec![Sequence(2), Sequence(3)]));
 }
 
 pub async fn a_chain_may_be_long_and_is_followed_only_so_far(mut subject: Subject) {
@@ -112,14 +115,14 @@ pub async fn a_peers_revision_may_come_before_its_original(mut subject: Subject)
     assert_eq!(record.origin.as_deref().map(|origin| origin.sequence), Some(Sequence(6)));
     subject.restart().await;
     assert_eq!(places(&subject.append(Each, vec![from_peer(event(1), 5)]).await), [Some((2, false))]);
-    assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(1)]));
+    assert_eq!(subject.log().revisions_of(vec![(publisher(), id(1))]).await, Ok(vec![Sequence(1)]));
     // Of a stretch of the log, what came after revisions of it is found.
     let all = subject.log().read(Sequence::ZERO, 65_536, None).await.unwrap().expect("two events").records;
     let early = subject.log().revised_before(all.clone()).await;
     assert_eq!(early, Ok(vec![EarlyRevisions { original: Sequence(2), revisions: vec![Sequence(1)] }]));
     // What was never resolved ends no chain: the original is still its head.
     assert_eq!(places(&subject.append(Each, vec![revision(3, 1, false)]).await), [Some((3, false))]);
-    assert_eq!(subject.log().revisions_of(publisher(), id(1)).await, Ok(vec![Sequence(1), Sequence(3)]));
+    assert_eq!(subject.log().revisions_of(vec![(publisher(), id(1))]).await, Ok(vec![Sequence(1), Sequence(3)]));
     assert_eq!(subject.log().revised_before(all).await, early, "a later revision is none that came before");
 }
 

@@ -72,9 +72,15 @@ pub async fn the_next_generation_takes_the_place_at_once(mut subject: Subject) {
     next.add(vec![(TERM, Sequence(2))], Sequence(300)).await.unwrap();
     let all = (Sequence::ZERO, Sequence(u64::MAX));
     assert_eq!(index.lookup(TERM, all.0, all.1, false, 1_000).await.unwrap().len(), 100, "the old one still answers");
+    let known = async |before| index.all_places(vec![TERM], Sequence(before), 1_000).await.unwrap().remove(0);
+    assert_eq!(known(301).await.map(|places| places.len()), Some(100));
     index.replace_by_next().await.unwrap();
     assert_eq!(index.lookup(TERM, all.0, all.1, false, 1_000).await.unwrap(), [Sequence(2)]);
+    assert_eq!(known(301).await, Some(vec![Sequence(2)]), "what was known of the old one counts no more");
     index.add(vec![(TERM, Sequence(301))], Sequence(301)).await.unwrap();
+    assert_eq!(known(302).await, Some(vec![Sequence(2), Sequence(301)]));
+    assert_eq!(known(301).await, Some(vec![Sequence(2)]), "what came later is not before");
+    assert_eq!(index.all_places(vec![TERM, TermHash(8)], Sequence(302), 1).await.unwrap(), [None, Some(Vec::new())]);
     assert_eq!(index.lookup(TERM, all.0, all.1, true, 1).await.unwrap(), [Sequence(301)]);
     assert!(index.replace_by_next().await.is_err());
     drop((index, next));

@@ -59,6 +59,21 @@ impl TermIndex for MemoryTerms {
         ready(Ok(found)).boxed()
     }
 
+    fn all_places(
+        &self,
+        terms: Vec<TermHash>,
+        before: Sequence,
+        count_max: usize,
+    ) -> BoxFuture<'static, Result<Vec<Option<Vec<Sequence>>>, LogError>> {
+        let held = self.held.lock().expect("no test panics while it holds this");
+        let all = |term| {
+            let places: Vec<Sequence> =
+                held.places.get(&term).into_iter().flat_map(|places| places.range(..before)).copied().collect();
+            (places.len() <= count_max).then_some(places)
+        };
+        ready(Ok(terms.into_iter().map(all).collect())).boxed()
+    }
+
     fn estimate(&self, term: TermHash) -> u64 {
         let held = self.held.lock().expect("no test panics while it holds this");
         held.places.get(&term).map_or(0, |places| places.len() as u64)

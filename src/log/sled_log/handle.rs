@@ -7,7 +7,7 @@ use std::sync::{
     mpsc::{SyncSender, TrySendError},
 };
 
-use futures::future::{BoxFuture, FutureExt, ready};
+use futures::future::{BoxFuture, FutureExt, TryFutureExt, ready, try_join_all};
 use tokio::sync::{oneshot, watch};
 
 use super::{
@@ -28,6 +28,13 @@ use crate::{
     },
     storage::{StorageError, runs::RunFamily},
 };
+
+/// One look-up of many events takes no more threads at one time than this, however many processors there are: others look up, too.
+const SHARES_MAX: usize = 4;
+/// Fewer events than this are fetched by one thread: each is a block to read and to open, a few tens of microseconds.
+const RECORDS_A_SHARE_MIN: usize = 16;
+/// Fewer events than this are looked up for revisions by one thread: most have none, which the filters of the runs tell.
+const IDENTITIES_A_SHARE_MIN: usize = 64;
 
 /// Why the commit thread's queue takes nothing.
 pub(super) enum QueueRefusal {
@@ -136,6 +143,27 @@ pub(super) fn on_blocking_pool<T: Send + 'static>(
     .boxed()
 }
 
+/// Runs work on many things away from the threads that serve connections: where they are enough, several shares at one time, each at
+/// least so large that it is worth a thread. What comes of them is in their order.
+pub(super) fn in_shares<T: Send + 'static, R: Send + 'static>(
+    mut things: Vec<T>,
+    share_min: usize,
+    work: impl Fn(Vec<T>) -> Result<Vec<R>, StorageError> + Clone + Send + 'static,
+) -> BoxFuture<'static, Result<Vec<R>, LogError>> {
+    let share = things.len().div_ceil(SHARES_MAX).max(share_min);
+    let mut shares = Vec::with_capacity(SHARES_MAX);
+    while things.len() > share {
+        let rest = things.split_off(share);
+        shares.push(std::mem::replace(&mut things, rest));
+    }
+    shares.push(things);
+    let tasks = shares.into_iter().map(|share| {
+        let work = work.clone();
+        on_blocking_pool(move || work(share))
+    });
+    try_join_all(tasks.collect::<Vec<_>>()).map_ok(|shares| shares.into_iter().flatten().collect()).boxed()
+}
+
 pub(super) fn log_error(error: StorageError) -> LogError {
     match error {
         StorageError::Damaged(what) => LogError::Damaged(what),
@@ -172,7 +200,8 @@ impl EventLog for SledLog {
     }
 
     fn get(&self, sequences: Vec<Sequence>) -> BoxFuture<'static, Result<Vec<Record>, LogError>> {
-        self.blocking(move |shared, _| {
+        let shared = Arc::clone(&self.shared);
+        in_shares(sequences, RECORDS_A_SHARE_MIN, move |sequences| {
             let mut records = Vec::with_capacity(sequences.len());
             for sequence in sequences {
                 records.extend(shared.record(sequence)?);
@@ -196,24 +225,30 @@ impl EventLog for SledLog {
         })
     }
 
-    fn revisions_of(
-        &self,
-        publisher: SpiffeId,
-        event_id: EventId,
-    ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
-        self.blocking(move |shared, identities| {
-            let term = revises_term(publisher.as_str(), &event_id);
+    fn revisions_of(&self, events: Vec<(SpiffeId, EventId)>) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
+        let (shared, identities) = (Arc::clone(&self.shared), Arc::clone(&self.identities));
+        let found = in_shares(events, IDENTITIES_A_SHARE_MIN, move |events| {
             let end = shared.last().next();
             let mut found = Vec::new();
-            for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
-                if let Some(record) = shared.record(sequence)?
-                    && meant::revises(&record, publisher.as_str(), event_id)?
-                {
-                    found.push(sequence);
+            for (publisher, event_id) in &events {
+                let term = revises_term(publisher.as_str(), event_id);
+                for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
+                    if let Some(record) = shared.record(sequence)?
+                        && meant::revises(&record, publisher.as_str(), *event_id)?
+                    {
+                        found.push(sequence);
+                    }
                 }
             }
             Ok(found)
-        })
+        });
+        found
+            .map_ok(|mut places| {
+                places.sort_unstable();
+                places.dedup();
+                places
+            })
+            .boxed()
     }
 
     fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>> {
@@ -256,5 +291,28 @@ impl EventLog for SledLog {
 
     fn epochs(&self) -> Arc<[EpochFacts]> {
         Arc::clone(&self.shared.epochs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_of_shares_is_in_the_order_of_the_things() {
+        for count in [0, 1, 15, 16, 17, 64, 65, 1_000] {
+            let doubled = move |share: Vec<usize>| {
+                let is_last = count == 0 || share.contains(&(count - 1));
+                assert!(share.len() >= 16 || is_last, "{} of {count}", share.len());
+                Ok(share.into_iter().map(|thing| thing * 2).collect())
+            };
+            let expected: Vec<usize> = (0..count).map(|thing| thing * 2).collect();
+            assert_eq!(in_shares((0..count).collect(), 16, doubled).await, Ok(expected));
+        }
+        let fails = |share: Vec<usize>| {
+            if share.contains(&70) { Err(StorageError::Damaged("one share".to_owned())) } else { Ok(share) }
+        };
+        let failed = in_shares((0..100).collect(), 16, fails).await;
+        assert_eq!(failed, Err(LogError::Damaged("one share".to_owned())));
     }
 }

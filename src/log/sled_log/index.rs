@@ -7,7 +7,7 @@ use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
 use super::{
-    handle::{log_error, on_blocking_pool},
+    handle::{in_shares, log_error, on_blocking_pool},
     packer::Command,
     shared::Shared,
 };
@@ -27,6 +27,9 @@ use crate::{
 const FAMILIES: [u32; 2] = [4, 5];
 /// Families that an earlier program filled, without the terms of holds.
 const FORMER_FAMILIES: [u32; 2] = [2, 3];
+
+/// Fewer terms than this are looked up by one thread: each is a part or a few to read.
+const TERMS_A_SHARE_MIN: usize = 8;
 
 /// A family and its number.
 type Numbered = (u32, Arc<RunFamily>);
@@ -147,6 +150,18 @@ impl TermIndex for SearchIndex {
     ) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>> {
         let family = self.family();
         on_blocking_pool(move || family.lookup(term, after, before, descending, limit))
+    }
+
+    fn all_places(
+        &self,
+        terms: Vec<TermHash>,
+        before: Sequence,
+        count_max: usize,
+    ) -> BoxFuture<'static, Result<Vec<Option<Vec<Sequence>>>, LogError>> {
+        let family = self.family();
+        in_shares(terms, TERMS_A_SHARE_MIN, move |terms| {
+            terms.into_iter().map(|term| family.all_places(term, before, count_max)).collect()
+        })
     }
 
     fn estimate(&self, term: TermHash) -> u64 {

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    casebook::Filed,
     knowledge::Knowledge,
     related::{Related, fits},
+    shelf::Filed,
 };
 use crate::{
     domain::{
@@ -131,7 +131,7 @@ impl Knowledge {
     fn filed_at(&self, places: &BTreeSet<Sequence>) -> Vec<Arc<Filed>> {
         let mut filed: Vec<Arc<Filed>> =
             places.iter().filter_map(|place| self.associations.get(place).cloned()).collect();
-        filed.sort_by_cached_key(|filed| filed.decoded.fold_key());
+        filed.sort_by(|left, right| left.key.cmp(&right.key));
         filed
     }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     Held,
-    casebook::{Casebook, Filed},
+    casebook::Casebook,
     related::{SubjectSet, fits},
+    shelf::Filed,
 };
 use crate::{
     domain::{
@@ -39,15 +40,21 @@ pub(super) enum Sight {
     All,
 }
 
-/// One step of a clearance, or one statement about a hold.
+/// One step of a clearance, or one statement about a hold: an event that has [`Words`].
 #[derive(Debug)]
 pub(super) struct Said {
-    key: FoldKey,
     pub(super) filed: Arc<Filed>,
+}
+
+/// What an event says of a clearance or a hold.
+#[derive(Debug)]
+pub(super) struct Words {
     /// Everything that goods are cleared by and that it is about.
-    pub(super) names: Vec<Subject>,
+    names: Vec<Subject>,
     /// Those of them that it is about first of all.
     keys: Vec<Subject>,
+    /// The hold that it places or lifts.
+    hold: Option<HoldStatement>,
 }
 
 /// What the events of one sight say.
@@ -81,7 +88,7 @@ impl Knowledge {
         let mut revisions = Revisions::default();
         casebook.filed.values().filter(counts).for_each(|filed| revisions.note(&filed.decoded));
         let mut graph = Graph::default();
-        let associations = casebook.filed.values().filter(counts).filter_map(|filed| Statement::of(&filed.decoded));
+        let associations = casebook.filed.values().filter(counts).filter_map(|filed| filed.statement.clone());
         graph.apply(associations.collect());
         let mut knowledge = Self {
             said: Vec::new(),
@@ -95,10 +102,10 @@ impl Knowledge {
             if matches!(filed.decoded.event.body, Some(Body::Association(_))) {
                 knowledge.associations.insert(filed.decoded.sequence, Arc::clone(filed));
                 if revisions.of(&filed.decoded).is_none()
-                    && let Some(Statement { key, says: Some(says), .. }) = Statement::of(&filed.decoded)
+                    && let Some(Statement { key, says: Some(says), .. }) = &filed.statement
                     && !says.attached
                 {
-                    knowledge.detached.push((key, says));
+                    knowledge.detached.push((key.clone(), says.clone()));
                 }
             }
             let Some(said) = Said::of(filed) else { continue };
@@ -107,10 +114,10 @@ impl Knowledge {
                 Some(by) => knowledge.revised.push((said, by)),
             }
         }
-        knowledge.said.sort_by(|left, right| left.key.cmp(&right.key));
-        knowledge.revised.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
+        knowledge.said.sort_by(|left, right| left.filed.key.cmp(&right.filed.key));
+        knowledge.revised.sort_by(|(left, _), (right, _)| left.filed.key.cmp(&right.filed.key));
         for (index, said) in knowledge.said.iter().enumerate() {
-            for name in &said.names {
+            for name in said.names() {
                 let SubjectKey { kind, value, .. } = name.fields();
                 knowledge.by_value.entry((kind, value.into())).or_default().push(index);
             }
@@ -125,7 +132,7 @@ impl Knowledge {
             || self
                 .revised
                 .iter()
-                .any(|(said, _)| said.names.iter().any(|name| fits(&name.fields(), &subject.fields())))
+                .any(|(said, _)| said.names().iter().any(|name| fits(&name.fields(), &subject.fields())))
     }
 
     /// The subjects that associations name and that are this one; an empty issuer on either side fits.
@@ -150,7 +157,7 @@ impl Knowledge {
             }
         }
         for said in self.said_of(subject) {
-            for name in &said.names {
+            for name in said.names() {
                 let Some(level) = Level::of(name.fields().kind) else { continue };
                 // Two of one level are two things, but for the two numbers of a declaration.
                 let two_things = level != own_level || (level == Level::Declaration && is_lrn(name) != is_lrn(subject));
@@ -173,7 +180,7 @@ impl Knowledge {
             fits(&says.parent.fields(), &parent.fields()) && (everything || names_child())
         };
         self.detached.iter().any(|(key, says)| {
-            *says.domain == *domain && said.key < *key && (parts(says, one, other) || parts(says, other, one))
+            *says.domain == *domain && said.filed.key < *key && (parts(says, one, other) || parts(says, other, one))
         })
     }
 
@@ -186,11 +193,11 @@ impl Knowledge {
     /// The open holds on any of some subjects.
     pub(super) fn open_holds(&self, on: &SubjectSet) -> Vec<Held> {
         let (said, statements): (Vec<&Said>, Vec<HoldStatement>) =
-            self.said.iter().filter_map(|said| Some((said, said.hold()?))).unzip();
+            self.said.iter().filter_map(|said| Some((said, said.hold()?.clone()))).unzip();
         let mut open = Vec::new();
         for (key, hold) in open_holds(&statements) {
             let placed_by: Vec<&Said> = hold.placed_by.iter().map(|index| said[*index]).collect();
-            if placed_by.iter().any(|said| said.names.iter().any(|name| on.contains(&name.fields()))) {
+            if placed_by.iter().any(|said| said.names().iter().any(|name| on.contains(&name.fields()))) {
                 open.push(Held { key, placed_by: placed_by.iter().map(|said| Arc::clone(&said.filed)).collect() });
             }
         }
@@ -199,37 +206,59 @@ impl Knowledge {
 
     /// The holds that were placed on some subjects, open or not.
     pub(super) fn holds_on(&self, on: &SubjectSet) -> BTreeSet<HoldKey> {
-        let is_on = |said: &&Said| said.names.iter().any(|name| on.contains(&name.fields()));
-        self.said.iter().filter(is_on).filter_map(Said::hold).filter(|hold| hold.placed).map(|hold| hold.key).collect()
+        let is_on = |said: &&Said| said.names().iter().any(|name| on.contains(&name.fields()));
+        self.said
+            .iter()
+            .filter(is_on)
+            .filter_map(Said::hold)
+            .filter(|hold| hold.placed)
+            .map(|hold| hold.key.clone())
+            .collect()
     }
 
     fn said_of(&self, subject: &Subject) -> Vec<&Said> {
         let fields = subject.fields();
         let indexes = self.by_value.get(&(fields.kind, Box::from(fields.value)));
         let said = indexes.into_iter().flatten().map(|index| &self.said[*index]);
-        said.filter(|said| said.names.iter().any(|name| fits(&name.fields(), &fields))).collect()
+        said.filter(|said| said.names().iter().any(|name| fits(&name.fields(), &fields))).collect()
     }
 }
 
-impl Said {
-    fn of(filed: &Arc<Filed>) -> Option<Self> {
-        let decoded = &filed.decoded;
+impl Words {
+    /// What an event says; none where it is neither a step nor a statement about a hold.
+    pub(super) fn of(decoded: &Decoded) -> Option<Self> {
         if !matches!(decoded.event.body, Some(Body::Clearance(_) | Body::Hold(_))) {
             return None;
         }
         let names = primary_names(decoded);
         let keys = keys(names.clone());
-        Some(Self { key: decoded.fold_key(), filed: Arc::clone(filed), names, keys })
+        Some(Self { names, keys, hold: hold_statement(decoded) })
+    }
+}
+
+impl Said {
+    fn of(filed: &Arc<Filed>) -> Option<Self> {
+        filed.words.as_ref()?;
+        Some(Self { filed: Arc::clone(filed) })
+    }
+
+    fn words(&self) -> &Words {
+        self.filed.words.as_ref().expect("only an event that has words becomes what was said")
+    }
+
+    /// Everything that goods are cleared by and that it is about.
+    pub(super) fn names(&self) -> &[Subject] {
+        &self.words().names
     }
 
     /// Whether it is first of all about one of some numbers.
     pub(super) fn is_about(&self, names: &[Subject]) -> bool {
-        self.keys.iter().any(|key| names.iter().any(|name| fits(&key.fields(), &name.fields())))
+        self.words().keys.iter().any(|key| names.iter().any(|name| fits(&key.fields(), &name.fields())))
     }
 
     /// Whether it names one of some numbers.
     pub(super) fn touches(&self, names: &[Subject]) -> bool {
-        self.names.iter().any(|one| names.iter().any(|name| fits(&one.fields(), &name.fields())))
+        self.names().iter().any(|one| names.iter().any(|name| fits(&one.fields(), &name.fields())))
     }
 
     fn step(&self) -> Option<Step> {
@@ -242,16 +271,20 @@ impl Said {
         })
     }
 
-    fn hold(&self) -> Option<HoldStatement> {
-        let Some(Body::Hold(hold)) = &self.filed.decoded.event.body else { return None };
-        let placed = match hold.step() {
-            proto::HoldStep::Placed => true,
-            proto::HoldStep::Lifted => false,
-            // A step of a newer model: what it would lift is not lifted here.
-            proto::HoldStep::Unspecified => return None,
-        };
-        Some(HoldStatement { key: hold_of(&self.filed.decoded)?, placed })
+    fn hold(&self) -> Option<&HoldStatement> {
+        self.words().hold.as_ref()
     }
+}
+
+fn hold_statement(decoded: &Decoded) -> Option<HoldStatement> {
+    let Some(Body::Hold(hold)) = &decoded.event.body else { return None };
+    let placed = match hold.step() {
+        proto::HoldStep::Placed => true,
+        proto::HoldStep::Lifted => false,
+        // A step of a newer model: what it would lift is not lifted here.
+        proto::HoldStep::Unspecified => return None,
+    };
+    Some(HoldStatement { key: hold_of(decoded)?, placed })
 }
 
 /// The hold that a statement is about, by whoever may place and lift it.

@@ -11,7 +11,7 @@ use crate::{
     log::{LogError, Record},
     views::{
         associations::statement::Subject,
-        clearance::{Clearance, Concerned, LookedAt},
+        clearance::{Clearance, Concerned, LookedAt, Shelf},
         finder::Question,
         timeline::GatherError,
     },
@@ -66,7 +66,7 @@ impl Watching {
         let concerned = queries.concerned(record).await?;
         let (changes, incomplete) = match &self.watched {
             Watched::Each => {
-                let (units, incomplete) = queries.units(concerned, record.sequence).await?;
+                let (units, incomplete) = queries.units(&asking, concerned, record.sequence).await?;
                 (queries.changes_of_each(&asking, record.sequence, &units).await?, incomplete)
             }
             Watched::These(subjects) => {
@@ -131,10 +131,15 @@ impl Queries {
     }
 
     /// The declarations, or goods by their own numbers, that an event bears on, those of its holds too; and whether these are not all.
-    async fn units(&self, mut concerned: Concerned, at: Sequence) -> Result<(Vec<Subject>, bool), QueryError> {
+    async fn units(
+        &self,
+        asking: &Asking,
+        mut concerned: Concerned,
+        at: Sequence,
+    ) -> Result<(Vec<Subject>, bool), QueryError> {
         let mut incomplete = false;
         for hold in std::mem::take(&mut concerned.holds) {
-            match self.finder.held_units(&hold, at).await {
+            match self.finder.held_units(&hold, (&asking.rights, asking.now_ns), at).await {
                 Ok(units) => concerned.extend(Concerned { units, ..Concerned::default() }),
                 // Its clearances are too large to be folded, too.
                 Err(GatherError::TooManyEvents | GatherError::TooManySubjects) => incomplete = true,
@@ -154,8 +159,10 @@ impl Queries {
     ) -> Result<Vec<ClearanceChange>, QueryError> {
         let mut changes: Vec<ClearanceChange> = Vec::new();
         for unit in units {
-            let (was, is) =
-                (self.stands_alone(asking, before(at), unit).await?, self.stands_alone(asking, at, unit).await?);
+            // Both are made of the same events, but for one.
+            let mut shelf = Shelf::through(at);
+            let was = self.stands_alone(asking, before(at), unit, &mut shelf).await?;
+            let is = self.stands_alone(asking, at, unit, &mut shelf).await?;
             // Two numbers of one declaration change together.
             changes.extend(
                 change(unit, was.clearance, &is).filter(|new| changes.iter().all(|known| known.subject != new.subject)),
@@ -165,8 +172,14 @@ impl Queries {
     }
 
     /// How a declaration, or goods by their own number, stand; nothing where the caller may read nothing that is about just them.
-    async fn stands_alone(&self, asking: &Asking, through: Sequence, unit: &Subject) -> Result<Stood, QueryError> {
-        match self.found(asking, through, unit).await {
+    async fn stands_alone(
+        &self,
+        asking: &Asking,
+        through: Sequence,
+        unit: &Subject,
+        shelf: &mut Shelf,
+    ) -> Result<Stood, QueryError> {
+        match self.finder.clearance_with(&asking.about(unit, through), shelf).await {
             Ok(found) if found.own.is_empty() => Ok(Stood { clearance: None, looked_at: Some(found.looked_at) }),
             Ok(found) => {
                 let own = found.clearance.as_ref().and_then(|clearance| clearance.own_lifecycle());

@@ -81,7 +81,7 @@ impl Queries {
 
         let mut page: Vec<proto::ClearanceStatus> = Vec::new();
         let (mut bytes, mut folded, mut stretches) = (0, 0, 0);
-        let mut told: HashSet<Subject> = HashSet::new();
+        let mut done: HashSet<Subject> = HashSet::new();
         let mut next = resumed.or_else(|| bounds.first().map(|from| Cursor { through, from, skip: 0 }));
         'page: while let Some(cursor) = next {
             if stretches == STRETCHES_MAX {
@@ -97,7 +97,7 @@ impl Queries {
             for record in &records {
                 let skip = if record.sequence == cursor.from { cursor.skip } else { 0 };
                 for (unit, number) in Concerned::by(record)?.units.into_iter().zip(0..).skip(skip as usize) {
-                    if told.contains(&unit) {
+                    if done.contains(&unit) {
                         continue;
                     }
                     if page.len() == size || folded == FOLDED_MAX || bytes > PAGE_BYTES_MAX {
@@ -106,12 +106,16 @@ impl Queries {
                     }
                     folded += 1;
                     let found = self.found(&asking, through, &unit).await?;
-                    if self.stands_at(record, &found, &question)?
+                    let stands_at = self.stands_at(&found, &question)?;
+                    if stands_at == Some(record.sequence)
                         && let Some(clearance) = self.row((&unit, through), &found, &wanted)
                     {
                         bytes += prost::Message::encoded_len(&clearance);
                         page.push(clearance);
-                        told.insert(unit);
+                    }
+                    // Its turn comes later only where it stands further on.
+                    if stands_at.is_none_or(|place| record.sequence <= place) {
+                        done.insert(unit);
                     }
                 }
             }
@@ -125,15 +129,15 @@ impl Queries {
         })
     }
 
-    /// Whether a record is the last of the statements about a subject that the request asks for.
-    fn stands_at(&self, record: &Record, found: &Found, question: &Question<'_>) -> Result<bool, LogError> {
+    /// Where the last of the statements about a subject stands that the request asks for.
+    fn stands_at(&self, found: &Found, question: &Question<'_>) -> Result<Option<Sequence>, LogError> {
         let mut last = None;
         for filed in &found.own {
             if last.is_none_or(|last| last < filed.decoded.sequence) && self.is_asked_for(filed, question)? {
                 last = Some(filed.decoded.sequence);
             }
         }
-        Ok(last == Some(record.sequence))
+        Ok(last)
     }
 
     fn is_asked_for(&self, filed: &Filed, question: &Question<'_>) -> Result<bool, LogError> {
