@@ -70,7 +70,7 @@ pub fn put_records(into: &mut Vec<u8>, records: &[Record]) {
 pub fn read_records(bytes: &[u8], first: Sequence, count: u32) -> Result<Vec<Record>, Malformed> {
     let mut reader = Reader::new(bytes);
     // What is read stands together: a record's bytes are a share of these.
-    let (mut signed, mut headers) = (Vec::with_capacity(bytes.len() * 2), Vec::with_capacity(bytes.len() * 2));
+    let (mut signed, mut headers) = (Vec::with_capacity(bytes.len()), Vec::with_capacity(bytes.len()));
     let (mut ends, mut accepted_time_ns) = (Vec::with_capacity(count as usize), 0_i64);
     for _ in 0..count {
         let flags = reader.u8()?;
@@ -105,6 +105,9 @@ pub fn read_records(bytes: &[u8], first: Sequence, count: u32) -> Result<Vec<Rec
     if reader.remaining() > 0 {
         return Err(reader.malformed());
     }
+    // Caches and readers keep them, and count what records take and no room beside it.
+    signed.shrink_to_fit();
+    headers.shrink_to_fit();
     let (signed, headers) = (Bytes::from(signed), Bytes::from(headers));
     let (mut signed_from, mut header_from) = (0, 0);
     let records =
