@@ -258,8 +258,9 @@ pub trait EventLog: Send + Sync + 'static {
     /// The places of the events that revise any of these directly, oldest first.
     fn revisions_of(&self, events: Vec<(SpiffeId, EventId)>) -> BoxFuture<'static, Result<Vec<Sequence>, LogError>>;
 
-    /// Of some records of this log, those that came after revisions of theirs, in the order of the records. Few ever do: a revision stands before its original only where another node brought it earlier
-    /// than that, over another link or after a restore; at most [`UNRESOLVED_REVISIONS_MAX`] of one event.
+    /// Of some records of this log, those that came after revisions of theirs, in the order of the records. Few ever do: a revision stands
+    /// before its original only where another node brought it earlier than that, over another link or after a restore; at most
+    /// [`UNRESOLVED_REVISIONS_MAX`] of one event.
     fn revised_before(&self, records: Arc<[Record]>) -> BoxFuture<'static, Result<Vec<EarlyRevisions>, LogError>>;
 
     /// The first place whose event was accepted at or after a time; the tail's successor where none was.
