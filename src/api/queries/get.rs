@@ -21,15 +21,12 @@ impl Queries {
         let (publisher, event_id) = identity(caller, &request.publisher, &request.event_id)?;
         let asking = self.asking(caller).await?;
         let question = Question { filters: &[], rights: &asking.rights, now_ns: asking.now_ns };
-        let (found, revised_by) = tokio::join!(
-            self.parts.log.find(publisher.clone(), event_id),
-            self.revisions(&publisher, event_id, Some(&asking))
-        );
-        let record = match found? {
+        let found = self.parts.log.find(publisher.clone(), event_id).await?;
+        let record = match found {
             Some(record) if self.finder.may_see(&question, &record)? => record,
             Some(_) | None => return Err(QueryError::NotFound),
         };
-        let revised_by = revised_by?;
+        let revised_by = self.revisions(&publisher, event_id, Some(&asking)).await?;
         Ok(GetEventResponse {
             event: Some(self.recorded(&record)?),
             revised_by: revised_by.first().map(ToString::to_string).unwrap_or_default(),
