@@ -69,8 +69,6 @@ struct State {
     /// Being written as a run.
     frozen: Option<Arc<Memtable>>,
     live: Memtable,
-    /// What was written as a run last: its room is the next table's.
-    spent: Option<Memtable>,
     manifest: Manifest,
 }
 
@@ -234,8 +232,7 @@ impl RunFamily {
         let mut state = self.write();
         if state.frozen.is_none() && state.live.entries() > 0 {
             let through = state.live.through;
-            let next = state.spent.take().unwrap_or_default();
-            let full = std::mem::replace(&mut state.live, Memtable::in_room_of(next, through));
+            let full = std::mem::replace(&mut state.live, Memtable::after(through));
             state.frozen = Some(Arc::new(full));
         }
     }
@@ -332,8 +329,7 @@ impl RunFamily {
         state.runs = runs.into();
         state.manifest = manifest;
         if inputs.is_empty() {
-            // Where a look-up still holds it, the next table grows its own room.
-            state.spent = state.frozen.take().and_then(Arc::into_inner);
+            state.frozen = None;
         }
         Ok(())
     }
@@ -382,7 +378,7 @@ fn load(store: &Store, family: u32) -> Result<State, StorageError> {
     let open = |row: &RunRow| Run::open(store, family, row.number, row.level, row.meta_pieces).map(Arc::new);
     let runs = manifest.runs.iter().map(open).collect::<Result<_, _>>()?;
     let live = Memtable::after(manifest.through);
-    Ok(State { runs, live, manifest, ..State::default() })
+    Ok(State { runs, frozen: None, live, manifest })
 }
 
 fn dead_row(run: &Run) -> DeadRow {
