@@ -169,7 +169,10 @@ impl World {
     /// Whether a caller's own filters ask for an event. Whom an association binds to what she learns of herself alone, unless nothing at
     /// all is hidden from her.
     pub fn asked(&self, who: &str, filters: &[FilterSpec], stored: &Stored) -> bool {
-        let all = |grant: &Grant| grant.filters.is_none() && grant.private && grant.from_start_ns.is_none();
+        let everything = |filters: &[FilterSpec]| filters.iter().any(|filter| filter.all);
+        let all = |grant: &Grant| {
+            grant.filters.as_deref().is_none_or(everything) && grant.private && grant.from_start_ns.is_none()
+        };
         let sees_all = self.in_force(who, "read").any(all);
         let names = self.names(who);
         let bound = |participant: &str, subject: &Key| {
