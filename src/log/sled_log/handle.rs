@@ -164,6 +164,25 @@ pub(super) fn in_shares<T: Send + 'static, R: Send + 'static>(
     try_join_all(tasks.collect::<Vec<_>>()).map_ok(|shares| shares.into_iter().flatten().collect()).boxed()
 }
 
+/// The places before one of the events that revise an event directly, ascending.
+fn revisions_before(
+    (shared, identities): (&Shared, &RunFamily),
+    publisher: &str,
+    event_id: EventId,
+    before: Sequence,
+) -> Result<Vec<Sequence>, StorageError> {
+    let mut found = Vec::new();
+    let term = revises_term(publisher, &event_id);
+    for sequence in identities.lookup(term, Sequence::ZERO, before, false, usize::MAX)? {
+        if let Some(record) = shared.record(sequence)?
+            && meant::revises(&record, publisher, event_id)?
+        {
+            found.push(sequence);
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn log_error(error: StorageError) -> LogError {
     match error {
         StorageError::Damaged(what) => LogError::Damaged(what),
@@ -231,14 +250,7 @@ impl EventLog for SledLog {
             let end = shared.last().next();
             let mut found = Vec::new();
             for (publisher, event_id) in &events {
-                let term = revises_term(publisher.as_str(), event_id);
-                for sequence in identities.lookup(term, Sequence::ZERO, end, false, usize::MAX)? {
-                    if let Some(record) = shared.record(sequence)?
-                        && meant::revises(&record, publisher.as_str(), *event_id)?
-                    {
-                        found.push(sequence);
-                    }
-                }
+                found.extend(revisions_before((&shared, &identities), publisher.as_str(), *event_id, end)?);
             }
             Ok(found)
         });
@@ -256,15 +268,8 @@ impl EventLog for SledLog {
             let mut found = Vec::new();
             for record in &*records {
                 let header = meant::header_of(&record.header)?;
-                let term = revises_term(header.publisher(), &header.event_id());
-                let mut revisions = Vec::new();
-                for sequence in identities.lookup(term, Sequence::ZERO, record.sequence, false, usize::MAX)? {
-                    if let Some(other) = shared.record(sequence)?
-                        && meant::revises(&other, header.publisher(), header.event_id())?
-                    {
-                        revisions.push(sequence);
-                    }
-                }
+                let known = (shared, identities);
+                let revisions = revisions_before(known, header.publisher(), header.event_id(), record.sequence)?;
                 if !revisions.is_empty() {
                     found.push(EarlyRevisions { original: record.sequence, revisions });
                 }
