@@ -127,7 +127,8 @@ impl Shelf {
             let mut whose: HashMap<(SpiffeId, EventId), Vec<Sequence>> = HashMap::new();
             for batch in places.chunks(BATCH) {
                 for record in sources.finder.log.get(batch.to_vec()).await? {
-                    let filed = self.file(sources, record)?;
+                    let is_of_clearance = is_of_clearance(&record)?;
+                    let filed = self.file(sources, record, is_of_clearance)?;
                     if let Some(revised) = filed.decoded.revises {
                         let of = (filed.decoded.publisher.clone(), revised);
                         whose.entry(of).or_default().push(filed.decoded.sequence);
@@ -161,26 +162,26 @@ impl Shelf {
             return Ok(());
         }
         if is_of_clearance(&record)? {
-            self.file(sources, record)?;
+            self.file(sources, record, true)?;
         } else {
             self.events.insert(record.sequence, None);
         }
         Ok(())
     }
 
-    fn file(&mut self, sources: &Sources<'_>, record: Record) -> Result<Arc<Filed>, LogError> {
+    fn file(&mut self, sources: &Sources<'_>, record: Record, is_of_clearance: bool) -> Result<Arc<Filed>, LogError> {
         if let Some(Some(filed)) = self.events.get(&record.sequence) {
             return Ok(Arc::clone(filed));
         }
         let place = record.sequence;
-        let filed = Arc::new(Filed::of(sources, record)?);
+        let filed = Arc::new(Filed::of(sources, record, is_of_clearance)?);
         self.events.insert(place, Some(Arc::clone(&filed)));
         Ok(filed)
     }
 }
 
 impl Filed {
-    fn of(sources: &Sources<'_>, record: Record) -> Result<Self, LogError> {
+    fn of(sources: &Sources<'_>, record: Record, is_of_clearance: bool) -> Result<Self, LogError> {
         let question = Question { filters: &[], rights: sources.rights, now_ns: sources.now_ns };
         let readable = sources.finder.may_see(&question, &record)?;
         let decoded = Decoded::of(&record)?;
@@ -189,7 +190,7 @@ impl Filed {
             key: decoded.fold_key(),
             words: Words::of(&decoded),
             statement: Statement::of(&decoded),
-            is_of_clearance: is_of_clearance(&record)?,
+            is_of_clearance,
             decoded,
             record,
         })
