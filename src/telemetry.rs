@@ -104,7 +104,8 @@ metrics_list! {
     PEER_EVENTS_QUARANTINED_TOTAL = Counter "tradelane_peer_events_quarantined_total" []
         "Events of peers that were not taken, one by one.";
     PEER_REVISIONS_UNDECIDED_TOTAL = Counter "tradelane_peer_revisions_undecided_total" []
-        "Revisions that were not sent to a peer since they could not be followed back to their originals.";
+        "Revisions that were not sent to a peer since they could not be followed back to their originals, and events of which revisions that \
+         stand before them may not have been sent.";
     PEER_LINK_CHANGES_TOTAL = Counter "tradelane_peer_link_changes_total" ["direction", "state"]
         "Changes of the state of links to peers, by the state that they came to.";
     PEER_LINK_STATE = Gauge "tradelane_peer_link_state" ["direction", "peer", "state"]

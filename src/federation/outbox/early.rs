@@ -13,10 +13,8 @@ use crate::{
     federation::{
         ended::{Ended, cannot_read},
         history::CHAIN_MAX,
-        table::Direction,
     },
     log::{LogError, Record},
-    telemetry,
     wire::proto::ReplicatedEvent,
 };
 
@@ -100,14 +98,11 @@ impl Sending {
     }
 
     fn say_left_out(&self, original: &Record, why: &str) {
-        let (table, peer) = (&self.outbox.parts.table, &self.outbox.caller.id);
         let notice = format!(
             "revisions of the event at sequence {} stand before it, and some may not have been sent: {why}; tell the peer's operator",
             original.sequence
         );
-        metrics::counter!(telemetry::PEER_REVISIONS_UNDECIDED_TOTAL).increment(1);
-        tracing::error!(%peer, sequence = %original.sequence, notice, "a revision that came before its original stays");
-        table.notice(peer, Direction::Outbound, &notice);
+        self.say_stays(original.sequence, &notice);
     }
 }
 

@@ -194,7 +194,12 @@ impl Sending {
                     Followed::Nothing => false,
                     Followed::Original(place) => place < record.sequence || !self.takes_early_revisions,
                     Followed::Unknown => {
-                        self.say_unknown(record);
+                        let notice = format!(
+                            "the event at sequence {} was not sent: the agreement does not cover it, and its original, which may have \
+                             been sent, lies more than {CHAIN_MAX} revisions back; if the peer holds the original, tell its operator",
+                            record.sequence
+                        );
+                        self.say_stays(record.sequence, &notice);
                         false
                     }
                 })
@@ -203,17 +208,12 @@ impl Sending {
         }
     }
 
-    /// Says of a revision that it stays, since nobody can know what it follows.
-    fn say_unknown(&self, record: &Record) {
+    /// Says that a revision of an event stays, or may have: to the operator of this node, who has to tell that of the peer.
+    pub(super) fn say_stays(&self, sequence: Sequence, notice: &str) {
         let (table, peer) = (&self.outbox.parts.table, &self.outbox.caller.id);
-        let notice = format!(
-            "the event at sequence {} was not sent: the agreement does not cover it, and its original, which may have been sent, lies \
-             more than {CHAIN_MAX} revisions back; if the peer holds the original, tell its operator",
-            record.sequence
-        );
         metrics::counter!(telemetry::PEER_REVISIONS_UNDECIDED_TOTAL).increment(1);
-        tracing::error!(%peer, sequence = %record.sequence, notice, "a revision cannot be followed back to its original");
-        table.notice(peer, Direction::Outbound, &notice);
+        tracing::error!(%peer, %sequence, notice, "a revision does not go to a peer that may hold its original");
+        table.notice(peer, Direction::Outbound, notice);
     }
 
     /// Notes durably that what is gathered may have gone, before it goes: whatever becomes of the acknowledgement, its revisions follow it.
