@@ -21,7 +21,7 @@ fn source() -> Side {
 
 fn c() -> Side {
     let a = Peer { behind: BTreeSet::from([node('b')]), ..peer('a') };
-    Side::new('c', vec![a, Peer { address: None, ..peer('b') }], ALL)
+    Side::new('c', vec![a, peer('b')], ALL)
 }
 
 /// Stores events of `b` in this order.
@@ -102,10 +102,10 @@ async fn a_link_that_ended_behind_the_original_begins_with_what_stands_before_it
         sequence: Sequence(3),
         chain: a.log.chain_at(Sequence(3)).await.expect("readable").expect("a place"),
     };
-    let narrow_before = a.federation.table().begin_stream(&c.node);
+    let stream_before = a.federation.table().begin_stream(&c.node);
     let grants = history::in_force(&a.access.policy().rights(&c.node), NOW_NS);
-    narrow_before.remember(|kept| history::note(&mut kept.versions, grants, 0, None)).expect("the latest");
-    drop(narrow_before);
+    stream_before.remember(|kept| history::note(&mut kept.versions, grants, 0, None)).expect("the latest");
+    drop(stream_before);
     c.federation.table().remember(&a.node, |kept| kept.received = Some(position));
     let _stream = c.take_from(&a);
     assert_eq!(said(&c.holds(2).await), sent(&[correction, retraction]));

@@ -153,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{EventId, RoutingHeader, SpiffeId, header::AudienceTerm};
+    use crate::domain::{EventId, RoutingHeader, SpiffeId};
 
     /// A header, and an event that bears its publisher and, at a place, the text of an id.
     fn header_and_signed(id: [u8; 16], at: usize, told: &EventId) -> (Bytes, Bytes) {
@@ -161,20 +161,9 @@ mod tests {
         let mut signed = vec![b'k'; at];
         signed.extend(told.to_string().bytes().chain(publisher.as_str().bytes()));
         let header = RoutingHeader {
-            publisher,
-            event_id: EventId::from_bytes(id),
-            types: Vec::new(),
             classifiers: vec![4],
             event_times_ns: vec![1],
-            subjects: Vec::new(),
-            places: Vec::new(),
-            parties: Vec::new(),
-            commodity_codes: Vec::new(),
-            procedures: Vec::new(),
-            modes: Vec::new(),
-            audience: AudienceTerm::Network,
-            revises: None,
-            revision_unresolved: false,
+            ..RoutingHeader::bare(publisher, EventId::from_bytes(id))
         };
         (header.encode().into(), signed.into())
     }
